@@ -1,0 +1,297 @@
+"""Every number that a run depends on: frozen dataclasses, presets, and the YAML saved with a run."""
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+
+from imn_world_model.errors import UserError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """
+    Sizes of the network; the defaults are those of the Lie-group VAE on 3Dshapes.
+
+    :param image_size: H = W of the input, in pixels.
+    :param num_modules: m, compositional modules.
+    :param num_identities: n, identity matrices.
+    :param num_latents: L, Lie-algebra coordinates of each module.
+    :param matrix_size: u; matrices are u*u.
+    :param encoder_channels: outputs of the encoder's stride-2 convolutions.
+    :param encoder_features: width of the encoder's fully connected layer.
+    :param decoder_hidden: width of the decoder's first layer.
+    :param decoder_channels: inputs of the decoder's stride-2 transposed convolutions.
+    :param coarse_size: side of the early head's picture, in pixels.
+    :param basis_std: standard deviation of the initial bases A.
+    :param identity_std: standard deviation of the initial identities about the unit matrix.
+    """
+
+    image_size: int = 64
+    num_modules: int = 5
+    num_identities: int = 5
+    num_latents: int = 3
+    matrix_size: int = 20
+    encoder_channels: tuple[int, ...] = (32, 32, 64, 64)
+    encoder_features: int = 256
+    decoder_hidden: int = 256
+    decoder_channels: tuple[int, ...] = (64, 64, 32, 32)
+    coarse_size: int = 8
+    basis_std: float = 0.001
+    identity_std: float = 0.001
+
+    def __post_init__(self) -> None:
+        for name in ('image_size', 'num_modules', 'num_identities', 'num_latents', 'matrix_size'):
+            if getattr(self, name) < 1:
+                raise UserError(f'model.{name} is {getattr(self, name)}; it must be at least 1')
+        if len(self.encoder_channels) != len(self.decoder_channels):
+            raise UserError(f'model.encoder_channels has {len(self.encoder_channels)} entries and '
+                            f'model.decoder_channels {len(self.decoder_channels)}; give as many')
+        if self.grid < 1 or self.grid * 2 ** len(self.encoder_channels) != self.image_size:
+            raise UserError(f'model.image_size {self.image_size} cannot be halved '
+                            f'{len(self.encoder_channels)} times (one halving per channel entry); '
+                            f'use a multiple of {2 ** len(self.encoder_channels)}')
+        if self.image_size % self.coarse_size:
+            raise UserError(f'model.coarse_size {self.coarse_size} does not divide '
+                            f'model.image_size {self.image_size}')
+
+    @property
+    def grid(self) -> int:
+        """Side of the convolutions' smallest map, in cells."""
+        return self.image_size // 2 ** len(self.encoder_channels)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """
+    Weights of Eq. (9) and (10). A squared error is summed over the pixels of a 64x64 image.
+
+    :param image_weight: weight of the squared error, Eq. (7).
+    :param kl_weight: weight of the KL term per nat when training starts.
+    :param kl_weight_end: the same when it ends; linear in between.
+    :param independence: form of Eq. (8).
+    :param independence_weight: its weight.
+    :param group_weight: weight of the Lie-group VAE's group-feature reconstruction.
+    :param group_image_probability: how often the image is decoded from the group feature.
+    :param classifier_weight: weight of the ID classifier's terms (section III-C2); labels reach
+        training if and only if it is above 0.
+    """
+
+    image_weight: float = 2.5
+    kl_weight: float = 1.0
+    kl_weight_end: float = 1.0
+    independence: Literal['algebraic', 'hessian'] = 'algebraic'
+    independence_weight: float = 1.0
+    group_weight: float = 0.1
+    group_image_probability: float = 0.2
+    classifier_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """
+    The optimisation, and how identities come apart.
+
+    :param steps: optimiser steps.
+    :param batch_size: images per step, over all devices.
+    :param learning_rate: peak rate of Adam; warmed up, then annealed by a cosine.
+    :param share: what the views of one group have in common. ``none``: every image decides its
+        identity alone. ``clip``: views are frames of one clip. ``augment``: views are
+        augmentations of one image.
+    :param views: images in a group, which together choose one identity.
+    :param recolor: whether each view's hues go through a random curve of their own.
+    :param zoom: largest relative zoom of a view, 0 for none.
+    :param flip: whether views are mirrored at random.
+    :param search: ``exhaustive`` decodes all P*n candidates; ``fast`` looks at all of them with
+        the decoder's early head and decodes the best of each identity.
+    :param single_identity_steps: steps in which one identity takes every image, so that the
+        modules learn what they can before the identities divide the rest.
+    :param balance: strength of the pull towards equal use, in units of the score's spread.
+    :param restart_every: steps between restarts of the least useful identity; 0 for never.
+    :param restart_until: share of the steps after which identities are left alone.
+    :param precision: Lightning's precision, such as ``32-true`` or ``bf16-mixed``.
+    :param seed: of initial weights, batches, noise and augmentation.
+    """
+
+    steps: int = 6000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    share: Literal['none', 'clip', 'augment'] = 'none'
+    views: int = 1
+    recolor: bool = False
+    zoom: float = 0.0
+    flip: bool = False
+    search: Literal['exhaustive', 'fast'] = 'fast'
+    single_identity_steps: int = 0
+    balance: float = 0.0
+    restart_every: int = 0
+    restart_until: float = 0.75
+    precision: str = '32-true'
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.views < 1 or self.batch_size % self.views:
+            raise UserError(f'train.batch_size {self.batch_size} is not a multiple of '
+                            f'train.views {self.views}')
+        if self.share == 'none' and self.views != 1:
+            raise UserError(f"train.views is {self.views} but train.share is 'none'; "
+                            "set train.share to 'clip' or 'augment', or train.views to 1")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run: what is built, what is minimised, how."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def _small(config: Config) -> Config:
+    """:return: the same at 32x32, one halving less."""
+    model = replace(config.model, image_size=32, encoder_channels=(32, 64, 64),
+                    decoder_channels=(64, 64, 32))
+    return replace(config, model=model)
+
+
+_CLIPS = Config(
+    loss=LossConfig(kl_weight=5.0, kl_weight_end=3.0),
+    train=TrainConfig(share='clip', views=4, single_identity_steps=1500, balance=2.0,
+                      restart_every=400))
+_DEBUG_MODEL = ModelConfig(
+    image_size=32, num_modules=3, num_identities=3, num_latents=2, matrix_size=6,
+    encoder_channels=(8, 16, 16), decoder_channels=(16, 16, 8), encoder_features=32,
+    decoder_hidden=32)
+
+PRESETS: dict[str, Config] = {
+    # The paper's recipe as it stands: every candidate decoded, no schedule, no sharing.
+    'paper': Config(
+        loss=LossConfig(independence='hessian', independence_weight=20.0),
+        train=TrainConfig(batch_size=256, learning_rate=1e-4, search='exhaustive')),
+    'clips': _CLIPS,
+    'clips32': _small(_CLIPS),
+    'debug': Config(
+        model=_DEBUG_MODEL,
+        train=TrainConfig(steps=60, batch_size=32, share='clip', views=4,
+                          single_identity_steps=20, balance=1.0, restart_every=20)),
+}
+
+
+def preset(name: str) -> Config:
+    """
+    A named configuration.
+
+    :param name: a key of :data:`PRESETS`.
+    :raises UserError: for an unknown name.
+    """
+    if name not in PRESETS:
+        raise UserError(f"unknown preset '{name}'; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def from_dict(kind: type, values: dict[str, Any], where: str = '') -> Any:
+    """
+    Build a (nested) configuration dataclass.
+
+    :param kind: the dataclass.
+    :param values: its fields; those left out keep their defaults.
+    :raises UserError: for an unknown key or a value of the wrong type.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f'{where or "the configuration"} must be a mapping, got {values!r}')
+    hints = get_type_hints(kind)
+    known = {item.name for item in fields(kind)}
+    arguments = {}
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"unknown configuration key '{where}{key}'; known keys: "
+                            f"{', '.join(sorted(known))}")
+        arguments[key] = _convert(hints[key], value, f'{where}{key}')
+    return kind(**arguments)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """:return: ``value`` as the annotated type, or an error that names the key."""
+    if is_dataclass(hint):
+        assert isinstance(hint, type)
+        return from_dict(hint, value, f'{where}.')
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    choices = getattr(hint, '__args__', ())
+    if getattr(hint, '__origin__', None) is Literal:
+        valid, expected = value in choices, f'one of {", ".join(map(str, choices))}'
+    elif getattr(hint, '__origin__', None) is tuple:
+        value = tuple(value) if isinstance(value, (list, tuple)) else value
+        valid = isinstance(value, tuple) and all(isinstance(item, int) for item in value)
+        expected = 'a list of integers'
+    else:
+        valid = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+        expected = f'of type {hint.__name__}'
+    if not valid:
+        raise UserError(f"configuration key '{where}' is {value!r}; it must be {expected}")
+    return value
+
+
+def override(config: Config, settings: list[str]) -> Config:
+    """
+    Change single values by name.
+
+    :param config: where to start.
+    :param settings: items ``section.key=value``; the value is read as YAML.
+    :raises UserError: for an item of another form, an unknown key, a wrong value.
+    """
+    values = to_dict(config)
+    for setting in settings:
+        path, equals, text = setting.partition('=')
+        section, dot, key = path.partition('.')
+        if not (equals and dot):
+            raise UserError(f"setting '{setting}' is not of the form section.key=value")
+        if section not in values or key not in values[section]:
+            raise UserError(f"unknown configuration key '{path}'")
+        try:
+            # '1e-4' is a string to YAML 1.1, a number to everyone else.
+            value = yaml.safe_load(text)
+            values[section][key] = float(value) if _is_number(value) else value
+        except yaml.YAMLError as error:
+            raise UserError(f"cannot read the value of '{setting}'") from error
+    return from_dict(Config, values)
+
+
+def _is_number(value: Any) -> bool:
+    """:return: whether a string spells a number."""
+    if not isinstance(value, str):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """:return: plain nested dictionaries, tuples as lists, ready for YAML or JSON."""
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+    return plain(asdict(config))
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write a resolved configuration as YAML."""
+    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+
+
+def load_config(path: Path) -> Config:
+    """
+    Read a configuration.
+
+    :raises UserError: when the file is missing, is not YAML, or holds an unknown key.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f'configuration {path} does not exist') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f'configuration {path} is not valid YAML') from error
+    return from_dict(Config, values)
