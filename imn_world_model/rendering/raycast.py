@@ -1,0 +1,243 @@
+"""
+Rays against the four solids and a square room, vectorised in numpy.
+
+Axes: x to the right, y up, z towards the viewer; the floor is y = 0. Points, directions and normals are
+held component first, (3, N), so that each component is one contiguous array.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+SHAPES = ('cube', 'cylinder', 'sphere', 'capsule')
+FLOOR, WALL, OBJECT, SKY = range(4)
+
+# A surface point must not shade itself through rounding.
+_SELF = 1e-4
+
+
+@dataclass(frozen=True)
+class Solid:
+    """
+    One of the four shapes, standing on the floor.
+
+    :param shape: a name from :data:`SHAPES`.
+    :param width: half side of the cube, radius of the others.
+    :param height: from the floor to the top.
+    :param x: position on the floor.
+    :param z: position on the floor.
+    :param yaw: turn about the vertical, radians.
+    """
+
+    shape: str
+    width: float
+    height: float
+    x: float = 0.0
+    z: float = 0.0
+    yaw: float = 0.0
+
+    def hit(self, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Where rays enter the solid.
+
+        :param origin: (3, 1) or (3, N).
+        :param direction: (3, N), any length.
+        :return: distance (N,) in lengths of the direction, inf where missed, and the outward normal
+            (3, N), zero where missed.
+        """
+        origin, direction = self._turned(origin, direction)
+        distance, normal = _CASTS[self.shape](origin, direction, self.width, self.height)
+        missed = ~np.isfinite(distance)
+        normal[:, missed] = 0.0
+        cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
+        x = cosine * normal[0] + sine * normal[2]
+        z = cosine * normal[2] - sine * normal[0]
+        return distance, np.stack((x, normal[1], z))
+
+    def blocks(self, point: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """
+        Whether something at ``point`` (3, N) is in the solid's shadow.
+
+        :param direction: (3, N) towards the light.
+        :return: (N,) boolean.
+        """
+        distance, _ = self.hit(point + _SELF * direction, direction)
+        return np.isfinite(distance)
+
+    def _turned(self, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """:return: the rays in the solid's own frame, broadcast to the same shape."""
+        cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
+
+        def turn(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+            return np.stack((cosine * x - sine * z, y, sine * x + cosine * z))
+        moved = turn(origin[0] - self.x, origin[1], origin[2] - self.z)
+        return np.broadcast_to(moved, direction.shape), turn(*direction)
+
+
+def _nearest(candidates: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """:return: the smallest positive distance of several surfaces and its normal."""
+    distance, normal = candidates[0]
+    distance = np.where(distance > 0, distance, np.inf)
+    normal = normal.copy()
+    for other, its_normal in candidates[1:]:
+        closer = (other > 0) & (other < distance)
+        distance = np.where(closer, other, distance)
+        normal[:, closer] = its_normal[:, closer]
+    return distance, normal
+
+
+def _cube(origin: np.ndarray, direction: np.ndarray, width: float, height: float
+          ) -> tuple[np.ndarray, np.ndarray]:
+    """:return: entry into an upright box, by slabs."""
+    half = np.array([[width], [height / 2], [width]])
+    centred = origin - np.array([[0.0], [height / 2], [0.0]])
+    sign = np.sign(direction)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        enter = (-sign * half - centred) / direction
+        leave = (sign * half - centred) / direction
+    # A ray along a slab never crosses it: only whether it starts inside counts.
+    along = direction == 0
+    inside = np.abs(centred) < half
+    enter = np.where(along, np.where(inside, -np.inf, np.inf), enter)
+    leave = np.where(along, np.where(inside, np.inf, -np.inf), leave)
+    axis = enter.argmax(0)
+    first, last = enter.max(0), leave.min(0)
+    distance = np.where((first > 0) & (first < last), first, np.inf)
+    normal = np.where(np.arange(3)[:, None] == axis, -sign, 0.0)
+    return distance, normal
+
+
+def _tube(origin: np.ndarray, direction: np.ndarray, radius: float, low: float, high: float
+          ) -> tuple[np.ndarray, np.ndarray]:
+    """:return: entry into the mantle of an upright cylinder between two heights."""
+    a = direction[0] ** 2 + direction[2] ** 2
+    b = origin[0] * direction[0] + origin[2] * direction[2]
+    c = origin[0] ** 2 + origin[2] ** 2 - radius ** 2
+    with np.errstate(divide='ignore', invalid='ignore'):
+        distance = (-b - np.sqrt(b * b - a * c)) / a
+        point = origin + distance * direction
+        meets = (point[1] >= low) & (point[1] <= high)
+    normal = np.stack((point[0] / radius, np.zeros_like(a), point[2] / radius))
+    return np.where(meets, distance, np.inf), normal
+
+
+def _ball(origin: np.ndarray, direction: np.ndarray, radius: float, centre: float
+          ) -> tuple[np.ndarray, np.ndarray]:
+    """:return: entry into a sphere on the axis at height ``centre``."""
+    offset = origin - np.array([[0.0], [centre], [0.0]])
+    a = (direction * direction).sum(0)
+    b = (offset * direction).sum(0)
+    c = (offset * offset).sum(0) - radius ** 2
+    with np.errstate(invalid='ignore'):
+        distance = (-b - np.sqrt(b * b - a * c)) / a
+    distance = np.where(np.isnan(distance), np.inf, distance)
+    with np.errstate(invalid='ignore'):
+        normal = (offset + distance * direction) / radius
+    return distance, normal
+
+
+def _disc(origin: np.ndarray, direction: np.ndarray, radius: float, height: float
+          ) -> tuple[np.ndarray, np.ndarray]:
+    """:return: hits of the cylinder's flat top from above, or of its bottom from below."""
+    with np.errstate(divide='ignore', invalid='ignore'):
+        distance = (height - origin[1]) / direction[1]
+        point = origin + distance * direction
+        meets = point[0] ** 2 + point[2] ** 2 <= radius ** 2
+    normal = np.zeros_like(direction)
+    normal[1] = -np.sign(direction[1])
+    return np.where(meets, distance, np.inf), normal
+
+
+def _cylinder(origin: np.ndarray, direction: np.ndarray, width: float, height: float
+              ) -> tuple[np.ndarray, np.ndarray]:
+    return _nearest([_tube(origin, direction, width, 0.0, height),
+                     _disc(origin, direction, width, height)])
+
+
+def _sphere(origin: np.ndarray, direction: np.ndarray, width: float, height: float
+            ) -> tuple[np.ndarray, np.ndarray]:
+    return _nearest([_ball(origin, direction, width, height / 2)])
+
+
+def _capsule(origin: np.ndarray, direction: np.ndarray, width: float, height: float
+             ) -> tuple[np.ndarray, np.ndarray]:
+    return _nearest([_tube(origin, direction, width, width, height - width),
+                     _ball(origin, direction, width, width),
+                     _ball(origin, direction, width, height - width)])
+
+
+_CASTS = dict(zip(SHAPES, (_cube, _cylinder, _sphere, _capsule), strict=True))
+
+
+@dataclass(frozen=True)
+class Room:
+    """
+    A square floor with four walls around it and the sky above them.
+
+    :param half_width: from the centre to each wall.
+    :param wall_height: where the sky begins.
+    """
+
+    half_width: float
+    wall_height: float
+
+    def hit(self, origin: np.ndarray, direction: np.ndarray
+            ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        What a ray from inside the room meets.
+
+        :param origin: (3, 1), above the floor.
+        :param direction: (3, N).
+        :return: material (N,) (:data:`FLOOR`, :data:`WALL` or :data:`SKY`), distance (N,) and the
+            normal facing the room (3, N).
+        """
+        with np.errstate(divide='ignore', invalid='ignore'):
+            down = np.where(direction[1] < 0, -origin[1] / direction[1], np.inf)
+            sign = np.sign(direction[[0, 2]])
+            across = (sign * self.half_width - origin[[0, 2]]) / direction[[0, 2]]
+        across = np.where(sign == 0, np.inf, across)
+        on_x = across[0] < across[1]
+        wall = np.where(on_x, across[0], across[1])
+        on_floor = down < wall
+        distance = np.where(on_floor, down, wall)
+        height = origin[1] + distance * direction[1]
+        material = np.where(on_floor, FLOOR, np.where(height < self.wall_height, WALL, SKY))
+        normal = np.stack((np.where(on_floor | ~on_x, 0.0, -sign[0]),
+                           np.where(on_floor, 1.0, 0.0),
+                           np.where(on_floor | on_x, 0.0, -sign[1])))
+        return material, distance, normal
+
+
+@dataclass(frozen=True)
+class Spot:
+    """
+    A spot light without distance falloff: power * max(N.L, 0) * cos(angle off its axis)**exponent.
+
+    :param position: (x, y, z).
+    :param target: (x, z) on the floor, where the axis meets it.
+    :param power: shade it adds where it shines straight on a surface.
+    :param exponent: how narrow the pool is.
+    """
+
+    position: tuple[float, float, float]
+    target: tuple[float, float]
+    power: float
+    exponent: float
+
+    def towards(self, point: np.ndarray) -> np.ndarray:
+        """:return: unit directions (3, N) from points (3, N) to the lamp."""
+        offset = np.array(self.position)[:, None] - point
+        return offset / np.sqrt((offset * offset).sum(0))
+
+    def shade(self, direction: np.ndarray, normal: np.ndarray) -> np.ndarray:
+        """
+        Light that a matt surface returns.
+
+        :param direction: (3, N) from :meth:`towards`.
+        :param normal: (3, N).
+        :return: (N,), 0 on the far side.
+        """
+        axis = np.array(self.position) - np.array([self.target[0], 0.0, self.target[1]])
+        axis = axis / np.linalg.norm(axis)
+        facing = np.clip((direction * normal).sum(0), 0.0, None)
+        spread = np.clip((direction * axis[:, None]).sum(0), 0.0, None) ** self.exponent
+        return self.power * facing * spread
