@@ -69,6 +69,8 @@ class LossConfig:
     :param image_weight: weight of the squared error, Eq. (7).
     :param kl_weight: weight of the KL term per nat when training starts.
     :param kl_weight_end: the same when it ends; linear in between.
+    :param choice_weight: weight, in KL units, of the code that names the winner's subset; 0 as in
+        the paper.
     :param independence: form of Eq. (8).
     :param independence_weight: its weight.
     :param group_weight: weight of the Lie-group VAE's group-feature reconstruction.
@@ -80,6 +82,7 @@ class LossConfig:
     image_weight: float = 2.5
     kl_weight: float = 1.0
     kl_weight_end: float = 1.0
+    choice_weight: float = 1.0
     independence: Literal['algebraic', 'hessian'] = 'algebraic'
     independence_weight: float = 1.0
     group_weight: float = 0.1
@@ -104,11 +107,13 @@ class TrainConfig:
     :param flip: whether views are mirrored at random.
     :param search: ``exhaustive`` decodes all P*n candidates; ``fast`` looks at all of them with
         the decoder's early head and decodes the best of each identity.
-    :param single_identity_steps: steps in which one identity takes every image, so that the
-        modules learn what they can before the identities divide the rest.
+    :param single_identity_steps: steps in which one identity and all modules take every image, a
+        plain Lie-group VAE: the modules learn what they can before the identities divide the rest.
     :param balance: strength of the pull towards equal use, in units of the score's spread.
     :param restart_every: steps between restarts of the least useful identity; 0 for never.
     :param restart_until: share of the steps after which identities are left alone.
+    :param checkpoint_every: steps between checkpoints; --resume goes on from the last one.
+    :param workers: processes that prepare batches; 0 prepares them in the training process.
     :param precision: Lightning's precision, such as ``32-true`` or ``bf16-mixed``.
     :param seed: of initial weights, batches, noise and augmentation.
     """
@@ -126,6 +131,8 @@ class TrainConfig:
     balance: float = 0.0
     restart_every: int = 0
     restart_until: float = 0.75
+    checkpoint_every: int = 250
+    workers: int = 0
     precision: str = '32-true'
     seed: int = 0
 
@@ -136,6 +143,9 @@ class TrainConfig:
         if self.share == 'none' and self.views != 1:
             raise UserError(f"train.views is {self.views} but train.share is 'none'; "
                             "set train.share to 'clip' or 'augment', or train.views to 1")
+        for name in ('steps', 'batch_size', 'checkpoint_every'):
+            if getattr(self, name) < 1:
+                raise UserError(f'train.{name} is {getattr(self, name)}; it must be at least 1')
 
 
 @dataclass(frozen=True)
@@ -166,7 +176,7 @@ _DEBUG_MODEL = ModelConfig(
 PRESETS: dict[str, Config] = {
     # The paper's recipe as it stands: every candidate decoded, no schedule, no sharing.
     'paper': Config(
-        loss=LossConfig(independence='hessian', independence_weight=20.0),
+        loss=LossConfig(choice_weight=0.0, independence='hessian', independence_weight=20.0),
         train=TrainConfig(batch_size=256, learning_rate=1e-4, search='exhaustive')),
     'clips': _CLIPS,
     'clips32': _small(_CLIPS),

@@ -49,8 +49,6 @@ class IdentityAssignment(nn.Module):
         :return: (B,) identity of every image.
         """
         n = identity_scores.shape[1]
-        if step < self.config.single_identity_steps:
-            return torch.zeros_like(identity_scores[:, 0], dtype=torch.long)
         group_scores = identity_scores.unflatten(0, (-1, self.config.views)).sum(1)   # (groups, n)
         strength = self.config.balance * self._remaining(step)
         spread = group_scores.std(dim=1).mean()

@@ -21,6 +21,7 @@ from imn_world_model.losses import IdClassifier, Terms, group_feature_error
 from imn_world_model.modules import CompositionalModules, IdentityModules
 from imn_world_model.score import (
     algebraic_independence,
+    choice_cost,
     hessian_independence,
     image_loss,
     kl_divergence,
@@ -84,6 +85,7 @@ class IndependentModularNetwork(nn.Module):
     """
 
     masks: Tensor
+    subset_share: Tensor
 
     def __init__(self, config: ModelConfig, loss: LossConfig, num_labels: int = 0) -> None:
         super().__init__()
@@ -94,6 +96,8 @@ class IndependentModularNetwork(nn.Module):
         self.decoder = Decoder(config)
         self.classifier = IdClassifier(config, num_labels) if num_labels else None
         self.register_buffer('masks', subset_mask_tensor(config.num_modules), persistent=False)
+        num_subsets = len(self.masks)
+        self.register_buffer('subset_share', torch.full((num_subsets,), 1.0 / num_subsets))
 
     def forward(self, image: Tensor, strategy: Strategy = coarse_to_fine) -> Output:
         """
@@ -139,6 +143,7 @@ class IndependentModularNetwork(nn.Module):
         with torch.no_grad():
             masks = self.masks.to(image.dtype)                           # (P, m)
             price = kl_weight * (encoding.kl @ masks.T)                  # (B, P)
+            price = price + kl_weight * loss.choice_weight * choice_cost(self.subset_share)
             decoded_price = None
             if loss.independence == 'algebraic':
                 independence = algebraic_independence(self.compositional.basis, self.masks)
@@ -148,6 +153,16 @@ class IndependentModularNetwork(nn.Module):
             question = Question(image, encoding.comp_T, self.identities(), price,
                                 loss.image_weight, decoded_price)
             return strategy(self.decoder, question)
+
+    def observe_subsets(self, subset: Tensor, memory: int = 50) -> None:
+        """
+        Keep the running share of each subset among the winners.
+
+        :param subset: (B,) winners of a step.
+        :param memory: in steps.
+        """
+        share = torch.bincount(subset, minlength=len(self.masks)) / len(subset)
+        self.subset_share.lerp_(share.to(self.subset_share), 1.0 / memory)
 
     def _hessian_price(self, z: Tensor, subset: Tensor, identity: Tensor) -> Tensor:
         """:return: weighted independence (B, K) of chosen candidates, Eq. (8), hessian form."""

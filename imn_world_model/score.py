@@ -35,6 +35,21 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum(-1)
 
 
+def choice_cost(share: Tensor) -> Tensor:
+    """
+    Length of the code that names a subset, in nats: what the choice itself tells of the image.
+
+    Eq. (9) gives the choice away for nothing: with m = 5 the subset's number is a free code of 3.4
+    nats beside the coordinates, and training uses it as such (a module stands for a hue by being
+    there or not). Charged at -log of its share among the winners, like the coordinates are by
+    their KL, a subset must earn its keep.
+
+    :param share: (P,) share of each subset among the winners, sums to 1.
+    :return: (P,), at most 9.2 for a subset that never won.
+    """
+    return -share.clamp(min=1e-4).log()
+
+
 def algebraic_independence(basis: Tensor, masks: Tensor) -> Tensor:
     """
     Eq. (8) through the bases: mean of ||A_i A_j||_F^2 over i != j among a subset's coordinates.

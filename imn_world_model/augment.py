@@ -1,0 +1,50 @@
+"""Changes to a view that leave the object what it is: its colours, its size in view, its mirror image."""
+import cv2
+import numpy as np
+
+# Below this saturation (of 255) a hue means little (a pale sky, grey metal, white glare): such
+# pixels keep their colour.
+MIN_SATURATION = 115
+# Knots of a hue curve: neighbouring knots get independent hues, so that materials of different
+# colours do not stay related.
+HUE_KNOTS = 8
+
+
+def recolor(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """
+    Send the hues through a random curve on the colour circle; light and shade stay.
+
+    :param image: (H, W, 3) uint8 RGB.
+    :param rng: source of the curve.
+    :return: (H, W, 3) uint8 RGB.
+    """
+    knots = np.exp(2j * np.pi * rng.random(HUE_KNOTS))
+    place = (np.arange(256) / 256 + rng.random()) % 1.0 * HUE_KNOTS
+    left = place.astype(int)
+    share = place - left
+    mixed = (1 - share) * knots[left % HUE_KNOTS] + share * knots[(left + 1) % HUE_KNOTS]
+    curve = np.round(np.angle(mixed) / (2 * np.pi) * 256).astype(int) % 256
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    hue = hsv[..., 0]
+    hsv[..., 0] = np.where(hsv[..., 1] >= MIN_SATURATION, curve.astype(np.uint8)[hue], hue)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def zoom(image: np.ndarray, limit: float, rng: np.random.Generator) -> np.ndarray:
+    """
+    Scale about the centre by a random factor in [1 / (1 + limit), 1 + limit]; edges repeat.
+
+    :param image: (H, W, 3) uint8.
+    :param limit: largest relative change, above 0.
+    :param rng: source of the factor.
+    """
+    factor = np.exp(rng.uniform(-1.0, 1.0) * np.log1p(limit))
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), 0.0, factor)
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_REPLICATE)
+
+
+def flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirror left and right, or not, at even odds."""
+    return image[:, ::-1] if rng.random() < 0.5 else image

@@ -1,0 +1,128 @@
+"""One training step, and what happens between steps: the network inside Lightning's loop."""
+import math
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from imn_world_model.config import Config
+from imn_world_model.errors import UserError
+from imn_world_model.identities import IdentityAssignment
+from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.winner import STRATEGIES
+
+WARM_UP_STEPS = 100
+# The rate ends at this share of its peak.
+FINAL_RATE = 0.02
+# Gradients are clipped at this norm per unit of loss scale (losses are sums over an image's pixels);
+# only outliers of the first steps reach it.
+MAX_GRADIENT_NORM = 200.0
+
+
+class Learner(lightning.LightningModule):
+    """
+    Winner-takes-all training of Eq. (10), with shared identities and their schedule.
+
+    :param config: the whole run.
+    :param num_labels: classes of the ID classifier; 0 leaves it out.
+    """
+
+    def __init__(self, config: Config, num_labels: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.network = IndependentModularNetwork(config.model, config.loss, num_labels)
+        self.assignment = IdentityAssignment(config.model.num_identities, config.train)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Find the winners, then let them learn. :return: the mean loss."""
+        step, train, image = self.global_step, self.config.train, batch['image']
+        label = batch.get('label')
+        kl_weight = self.kl_weight(step)
+        noise, use_group_feature = self._chance(step, len(image))
+
+        encoding = self.network.encode(image, noise)
+        alone = step < train.single_identity_steps
+        if alone:
+            identity = torch.zeros_like(image[:, 0, 0, 0], dtype=torch.long)
+            subset = torch.full_like(identity, len(self.network.masks) - 1)     # all modules
+        else:
+            answer = self.network.search(image, encoding, STRATEGIES[train.search], kl_weight)
+            scores = answer.identity_scores                              # (B, n)
+            if label is not None and self.network.classifier is not None:
+                costs = self.network.classifier.identity_costs(self.network.identities(), label)
+                scores = scores - self.config.loss.classifier_weight * costs
+            identity = self.assignment.assign(scores, step)
+            subset = answer.subset.gather(1, identity[:, None]).squeeze(1)
+            self.assignment.observe(self._everyone(scores), self._everyone(identity))
+        self.network.observe_subsets(self._everyone(subset))
+
+        terms, _ = self.network.loss(image, encoding, subset, identity, kl_weight,
+                                     use_group_feature, label)
+        loss = terms.total().mean()
+        if not torch.isfinite(loss):
+            raise UserError(f'the loss is not finite at step {step}; lower train.learning_rate')
+        self.log('loss', loss, prog_bar=True, sync_dist=True)
+        for name, value in terms.means().items():
+            self.log(f'loss/{name}', value, sync_dist=True)
+        self.log('active_modules', self.network.masks[subset].sum(1).float().mean(),
+                 sync_dist=True)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Split or restart identities where the schedule says so."""
+        generator = torch.Generator().manual_seed(self._step_seed(self.global_step) + 1)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        self.assignment.rearrange(self.network.identities.matrices, optimizer,
+                                  self.global_step, generator)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Score, error and use of identities on validation images, chosen one by one."""
+        output = self.network(batch['image'], STRATEGIES[self.config.train.search])
+        error = (output.recon.clamp(0, 1) - batch['image']).square().mean()
+        used = torch.bincount(output.identity, minlength=self.config.model.num_identities)
+        self.log('validation/score', output.score.mean(), sync_dist=True, prog_bar=True)
+        self.log('validation/pixel_error', error, sync_dist=True)
+        for j, share in enumerate(used / used.sum()):
+            self.log(f'validation/identity_{j}', share, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """Adam; linear warm-up, then a cosine to :data:`FINAL_RATE`."""
+        train = self.config.train
+        optimizer = torch.optim.Adam(self.parameters(), lr=train.learning_rate)
+
+        def rate(step: int) -> float:
+            warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+            done = min(1.0, step / train.steps)
+            return warm * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {'optimizer': optimizer,
+                'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
+
+    def kl_weight(self, step: int) -> float:
+        """:return: the KL term's weight per nat at a step, linear from start to end."""
+        loss = self.config.loss
+        done = min(1.0, step / self.config.train.steps)
+        return loss.kl_weight + (loss.kl_weight_end - loss.kl_weight) * done
+
+    def _step_seed(self, step: int) -> int:
+        return self.config.train.seed * 1_000_000_007 + 2 * step
+
+    def _chance(self, step: int, num_images: int) -> tuple[Tensor, Tensor]:
+        """:return: this process's part of the step's noise (B, m, L) and group-feature coins (B,)."""
+        model, loss = self.config.model, self.config.loss
+        world = self.trainer.world_size if self._trainer is not None else 1
+        rank = self.global_rank if self._trainer is not None else 0
+        generator = torch.Generator().manual_seed(self._step_seed(step))
+        mine = slice(rank * num_images, (rank + 1) * num_images)
+        shape = (world * num_images, model.num_modules, model.num_latents)
+        noise = torch.randn(shape, generator=generator)[mine]
+        coins = torch.rand(shape[0], generator=generator)[mine]
+        return noise.to(self.device), (coins < loss.group_image_probability).to(self.device)
+
+    def _everyone(self, value: Tensor) -> Tensor:
+        """:return: the tensor of all processes, one after another."""
+        gathered = self.all_gather(value)
+        return gathered.flatten(0, 1) if gathered.dim() > value.dim() else value

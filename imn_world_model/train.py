@@ -1,0 +1,202 @@
+"""``python -m imn_world_model.train``: learn identities and transforms from images, without labels."""
+import argparse
+import logging
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from imn_world_model.batches import Batches
+from imn_world_model.cli import run_cli
+from imn_world_model.config import PRESETS, Config, load_config, override, preset
+from imn_world_model.data.frames import DataOptions, Frames, load_frames
+from imn_world_model.errors import UserError
+from imn_world_model.learner import Learner
+from imn_world_model.pictures import write_pictures
+from imn_world_model.preprocess import Crop
+from imn_world_model.run import CHECKPOINT, CONFIG, load_run, read_data, write_run
+
+TRAIN, VALIDATION = 0, 1
+MAX_VALIDATION_IMAGES = 1024
+NUM_EXAMPLES = 12
+
+
+class FrameBatches(lightning.LightningDataModule):
+    """
+    Training and validation batches of loaded frames.
+
+    :param frames: all frames with their splits.
+    :param config: the whole run.
+    :param labels: (N,) class of every frame for the ID classifier, else ``None``.
+    """
+
+    def __init__(self, frames: Frames, config: Config, labels: np.ndarray | None) -> None:
+        super().__init__()
+        self.config = config
+        chosen = np.flatnonzero(frames.split == TRAIN)
+        self.images = Rows(frames.images, chosen)
+        self.clip = frames.clip[chosen]
+        self.labels = None if labels is None else labels[chosen]
+        held_out = np.flatnonzero(frames.split == VALIDATION)
+        few = np.random.default_rng(config.train.seed).permutation(held_out)
+        self.validation = np.asarray(frames.images[np.sort(few[:MAX_VALIDATION_IMAGES])])
+
+    def train_dataloader(self) -> DataLoader:
+        """:return: the steps of one epoch; epochs are what lies between two checkpoints."""
+        train, trainer = self.config.train, self.trainer
+        assert trainer is not None
+        batches = Batches(self.images, self.clip, train, self.labels,
+                          trainer.global_rank, trainer.world_size)
+        first = trainer.current_epoch * train.checkpoint_every
+        steps = range(first, min(first + train.checkpoint_every, train.steps))
+        return DataLoader(batches, sampler=steps, batch_size=None, num_workers=train.workers)
+
+    def val_dataloader(self) -> DataLoader:
+        """:return: validation images, each once."""
+        image = torch.from_numpy(self.validation).movedim(-1, 1).float() / 255.0
+        items = [{'image': part} for part in image.split(self.config.train.batch_size)]
+        return DataLoader(items, batch_size=None)
+
+
+class Rows:
+    """
+    Chosen rows of a memory-mapped array, read when asked for.
+
+    :param array: (N, ...).
+    :param rows: (K,) row numbers.
+    """
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+        self.array, self.rows = array, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        return self.array[self.rows[index]]
+
+
+def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool = False,
+          accelerator: str = 'auto', devices: int = 1, nodes: int = 1,
+          progress: bool = True) -> None:
+    """
+    Train and leave a run folder.
+
+    :param config: the whole run.
+    :param frames: images of ``config.model.image_size``.
+    :param folder: the run folder.
+    :param data: what to keep of the data's origin, see :func:`run.write_run`.
+    :param resume: go on from the folder's last checkpoint.
+    :param accelerator: Lightning's name of the hardware.
+    :param devices: processes on each machine.
+    :param nodes: machines.
+    :param progress: whether to show a progress bar.
+    :raises UserError: when data and configuration do not fit, or the loss diverges.
+    """
+    lightning.seed_everything(config.train.seed, verbose=False)
+    labels = None
+    if config.loss.classifier_weight > 0:
+        labels = frames.labels[data['label']]
+    batches = FrameBatches(frames, config, labels)
+    learner = Learner(config, data['num_labels'])
+    write_run(folder, config, data)
+    epochs = -(-config.train.steps // config.train.checkpoint_every)
+    checkpoints = ModelCheckpoint(folder / 'checkpoints', filename='last', every_n_epochs=1,
+                                  save_on_train_epoch_end=True, enable_version_counter=False)
+    callbacks: list[lightning.Callback] = [checkpoints]
+    if progress:
+        callbacks.append(TQDMProgressBar())
+    trainer = lightning.Trainer(
+        accelerator=accelerator, devices=devices, num_nodes=nodes,
+        strategy='ddp' if devices * nodes > 1 else 'auto',
+        precision=config.train.precision,                              # type: ignore[arg-type]
+        max_epochs=epochs, max_steps=config.train.steps,
+        reload_dataloaders_every_n_epochs=1, use_distributed_sampler=False,
+        num_sanity_val_steps=0, gradient_clip_val=200.0, log_every_n_steps=25,
+        limit_val_batches=1.0 if len(batches.validation) else 0,
+        deterministic='warn' if accelerator == 'cpu' else None,
+        enable_progress_bar=progress, enable_model_summary=False,
+        callbacks=callbacks,
+        logger=[CSVLogger(folder, name='', version='metrics'),
+                TensorBoardLogger(folder, name='', version='tensorboard')])
+    trainer.fit(learner, batches, ckpt_path=folder / CHECKPOINT if resume else None,
+                weights_only=True if resume else None)
+    if trainer.is_global_zero:
+        examples = batches.validation if len(batches.validation) else batches.images[
+            np.arange(min(NUM_EXAMPLES, len(batches.images)))]
+        write_pictures(load_run(folder).network, examples[:NUM_EXAMPLES], folder / 'pictures')
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of training."""
+    parser = argparse.ArgumentParser(prog='imn_world_model.train', description=__doc__)
+    parser.add_argument('--data', nargs='+', type=Path, required=True, metavar='PATH',
+                        help='3Dshapes .h5, rosbag2 folder, .mcap, .db3, video, image folder, '
+                             'or a folder with any mix of them')
+    parser.add_argument('--preset', default='clips', help=f'one of {", ".join(PRESETS)}')
+    parser.add_argument('--config', type=Path, help='a config.yaml in place of a preset')
+    parser.add_argument('--set', nargs='+', default=[], metavar='SECTION.KEY=VALUE',
+                        help='change single values, such as train.steps=1000')
+    parser.add_argument('--out', type=Path, default=Path('runs'), help='where run folders go')
+    parser.add_argument('--name', help='name of the run folder (default: the preset and seed)')
+    parser.add_argument('--resume', action='store_true',
+                        help='go on from the last checkpoint of the run folder')
+    parser.add_argument('--topics', nargs='+', default=[], metavar='GLOB',
+                        help='image topics to use (default: all)')
+    parser.add_argument('--crop', choices=('center', 'none'), default='center',
+                        help='cut the centre square before resizing, or squeeze the whole image')
+    parser.add_argument('--roi', nargs=4, type=int, metavar=('X', 'Y', 'WIDTH', 'HEIGHT'),
+                        help='region of interest in source pixels, cut first')
+    parser.add_argument('--label', default='shape',
+                        help='label that the ID classifier learns (preset id_classifier only)')
+    parser.add_argument('--accelerator', default='auto', help='cpu, gpu or auto')
+    parser.add_argument('--devices', type=int, default=1, help='processes on each machine')
+    parser.add_argument('--nodes', type=int, default=1, help='machines')
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    options = parser.parse_args(arguments)
+    if options.quiet:
+        logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
+    # Lightning's advice on worker counts and metric names is for its developers.
+    warnings.filterwarnings('ignore', module='lightning')
+
+    config = load_config(options.config) if options.config else preset(options.preset)
+    config = override(config, options.set)
+    name = options.name or f'{options.preset}-seed{config.train.seed}'
+    folder = options.out / name
+    if options.resume:
+        config = override(load_config(folder / CONFIG), options.set)
+        read_data(folder)
+        if not (folder / CHECKPOINT).exists():
+            raise UserError(f'{folder} holds no checkpoint to resume from; train without --resume')
+    elif (folder / CHECKPOINT).exists():
+        raise UserError(f'{folder} already holds a run; use --resume to go on or --name for a '
+                        'new one')
+    crop = Crop(mode=options.crop, roi=tuple(options.roi) if options.roi else None)
+    frames = load_frames(options.data, DataOptions(
+        size=config.model.image_size, topics=tuple(options.topics), crop=crop),
+        progress=not options.quiet)
+    for note in frames.notes:
+        print(note, file=sys.stderr)
+    data = {'paths': [str(path) for path in options.data], 'crop': asdict(crop),
+            'topics': options.topics, 'content_hash': frames.content_hash,
+            'num_frames': len(frames.images), 'num_labels': 0}
+    if config.loss.classifier_weight > 0:
+        if options.label not in frames.labels:
+            raise UserError(f"the data has no label '{options.label}' for the ID classifier; "
+                            f'it has {", ".join(frames.labels) or "none"}')
+        data |= {'label': options.label,
+                 'num_labels': int(frames.labels[options.label].max()) + 1}
+    train(config, frames, folder, data, options.resume, options.accelerator, options.devices,
+          options.nodes, progress=not options.quiet)
+    print(f'trained {config.train.steps} steps; the run is in {folder}')
+
+
+if __name__ == '__main__':
+    run_cli(main)
