@@ -157,7 +157,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         '(default 64, as published)')
     parser.add_argument('--clips', choices=('none', 'scene', 'object'), default='none',
                         help='groups of images, numbered in the dataset "clip": of one scene from '
-                             'several orientations, or sharing only the object\'s shape')
+                             'several orientations, or sharing only the shape of the object')
     parser.add_argument('--views', type=int, metavar='K',
                         help='images per group (default 15 for scene, 8 for object)')
     args = parser.parse_args(argv)
@@ -182,6 +182,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def choose(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray | None]:
+    """:return: factor indices (N, 6) and clip numbers (N,), as the command line asks."""
+    if args.count is not None:
+        return draw_factors(args.count, args.seed, args.clips, args.views)
+    index = np.arange(NUM_IMAGES)
+    return factors_of_index(index), index // ORIENTATIONS if args.clips == 'scene' else None
+
+
 def main(argv: list[str] | None = None) -> None:
     """
     Render as the command line says.
@@ -189,12 +197,7 @@ def main(argv: list[str] | None = None) -> None:
     :param argv: arguments; default those of the process.
     """
     args = parse(argv)
-    if args.count is None:
-        index = np.arange(NUM_IMAGES)
-        factors = factors_of_index(index)
-        clip = index // ORIENTATIONS if args.clips == 'scene' else None
-    else:
-        factors, clip = draw_factors(args.count, args.seed, args.clips, args.views)
+    factors, clip = choose(args)
     write(args.out, factors, clip, args.size)
     print(f'{args.out}: {len(factors)} images, {args.out.stat().st_size / 1e6:.1f} MB')
 

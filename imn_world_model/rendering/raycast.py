@@ -1,8 +1,8 @@
 """
 Rays against the four solids and a square room, vectorised in numpy.
 
-Axes: x to the right, y up, z towards the viewer; the floor is y = 0. Points, directions and normals are
-held component first, (3, N), so that each component is one contiguous array.
+Axes: x to the right, y up, z towards the viewer; the floor is y = 0. Points, directions and
+normals are held component first, (3, N), so that each component is one contiguous array.
 """
 from dataclasses import dataclass
 
@@ -41,8 +41,8 @@ class Solid:
 
         :param origin: (3, 1) or (3, N).
         :param direction: (3, N), any length.
-        :return: distance (N,) in lengths of the direction, inf where missed, and the outward normal
-            (3, N), zero where missed.
+        :return: distance (N,) in lengths of the direction, inf where missed, and the outward
+            normal (3, N), zero where missed.
         """
         origin, direction = self._turned(origin, direction)
         distance, normal = _CASTS[self.shape](origin, direction, self.width, self.height)

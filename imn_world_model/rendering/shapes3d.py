@@ -1,9 +1,9 @@
 """
 The look of the 3Dshapes data set (Burgess and Kim, 2018), measured on genuine images.
 
-Colour is separable: a pixel is the sum over materials of coverage * shade * colour. So the 480 geometry
-cases (scale x shape x orientation) of shade maps, ray cast once, give all 480,000 images by one
-product with the colours.
+Colour is separable: a pixel is the sum over materials of coverage * shade * colour. So the 480
+geometry cases (scale x shape x orientation) of shade maps, ray cast once, give all 480,000 images
+by one product with the colours.
 """
 import colorsys
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ FACTOR_VALUES = (
 PALETTE = np.array([colorsys.hsv_to_rgb(hue / 10, 1.0, 1.0) for hue in range(10)])
 SKY_COLOUR = np.array([153, 226, 249]) / 255.0
 
-# Everything below was fitted to 61 genuine images (mean absolute difference 1.5 grey levels), in units
-# of the scene. tests/data/3dshapes_genuine holds some of them.
+# Everything below was fitted to 61 genuine images (mean absolute difference 1.6 grey levels), in
+# units of the scene. tests/data/3dshapes_genuine holds some of them.
 IMAGE_SIZE = 64
 FOCAL_LENGTH = 69.3        # pixels of a 64x64 image
 ORBIT_RADIUS = 9.92
