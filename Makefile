@@ -1,0 +1,36 @@
+# make demo   a robot camera log, through the real ROS 2 node, to identities and matrices
+# make test   lint, types, unit tests and system tests
+# Both first make what they need in .venv (tools/bootstrap.py); a second run skips that.
+
+PYTHON ?= python3
+VENV ?= .venv
+ROS_DISTRO_WHEELS ?= jazzy
+
+# A sourced ROS 2 would shadow the one in the virtual environment.
+CLEAN_ENV = env -u PYTHONPATH -u PYTHONHOME -u LD_LIBRARY_PATH -u AMENT_PREFIX_PATH \
+	-u _ROS_WHEELS_BOOTSTRAP_COMPLETE PATH="$(abspath $(VENV))/bin:$$PATH"
+RUN = $(CLEAN_ENV) $(abspath $(VENV))/bin/python
+BOOTSTRAP = $(PYTHON) tools/bootstrap.py --venv $(VENV) --ros $(ROS_DISTRO_WHEELS)
+
+.PHONY: demo test lint bench setup clean
+
+demo:
+	@$(BOOTSTRAP) demo
+	@$(RUN) -m imn_world_model.demo
+
+setup:
+	@$(BOOTSTRAP) dev
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+test: lint
+	$(RUN) -m pytest
+
+bench: setup
+	$(RUN) -m imn_world_model.bench
+
+clean:
+	rm -rf $(VENV) build dist log install *.egg-info ros2_ws/build ros2_ws/install ros2_ws/log
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis demo/output.png demo/output_bag

@@ -1,0 +1,3 @@
+"""Independent Modular Networks: object identities and transform matrices from camera images."""
+
+__version__ = '0.1.0'

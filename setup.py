@@ -1,0 +1,74 @@
+"""Installs with pip and, as an ament_python package, with colcon."""
+from glob import glob
+from pathlib import Path
+from runpy import run_path
+
+from setuptools import find_packages, setup
+
+NAME = 'imn_world_model'
+VERSION = run_path(str(Path(__file__).parent / NAME / '__init__.py'))['__version__']
+
+# ROS 2 as PyPI wheels, for machines without a system ROS 2.
+ROS_WHEELS = [
+    'ros-rclpy[fastrtps]',
+    'ros-diagnostic-msgs',
+    'ros-lifecycle-msgs',
+    'ros-rcl-interfaces',
+    'ros-sensor-msgs',
+    'ros-std-msgs',
+    'ros-visualization-msgs',
+    'cv-bridge',
+]
+# onnxruntime and onnxruntime-gpu overwrite each other's files, so only one may be installed. It is
+# therefore no base requirement: `train` and `ros` bring the CPU build, `gpu` the other one.
+# With a system ROS 2: `.[gpu]`; with ROS 2 from PyPI and a GPU: `.[wheels,gpu]`.
+CPU_RUNTIME = ['onnxruntime']
+
+setup(
+    name=NAME,
+    version=VERSION,
+    description='Independent Modular Networks: a world model of object identities for robots',
+    license='Apache-2.0',
+    maintainer='maintainers',
+    maintainer_email='maintainers@users.noreply.r-seed-5e02022b.example',
+    python_requires='>=3.10',
+    packages=find_packages(include=[NAME, NAME + '.*']),
+    data_files=[
+        ('share/ament_index/resource_index/packages', ['resource/' + NAME]),
+        ('share/' + NAME, ['package.xml']),
+        ('share/' + NAME + '/launch', sorted(glob('launch/*.launch.py'))),
+        ('share/' + NAME + '/config', sorted(glob('config/*.yaml'))),
+        ('share/' + NAME + '/export', sorted(glob('export/*.onnx'))),
+    ],
+    zip_safe=True,
+    install_requires=[
+        # cv_bridge calls ndarray.tostring, which numpy 2.3 no longer has.
+        'numpy<2.3',
+        # OpenCV 5 changed the type codes that cv_bridge relies on.
+        'opencv-python-headless<5',
+        'filelock',
+        'filterpy',
+        'h5py',
+        'pyyaml',
+        'rosbags',
+        'tqdm',
+    ],
+    extras_require={
+        'train': [
+            *CPU_RUNTIME, 'jsonargparse', 'lightning', 'matplotlib', 'onnx', 'onnxscript',
+            'scikit-learn', 'scipy', 'tensorboard', 'torch>=2.6',
+        ],
+        'ros': [*ROS_WHEELS, *CPU_RUNTIME],
+        'wheels': ROS_WHEELS,
+        'gpu': ['onnxruntime-gpu'],
+        'dev': [
+            'hypothesis', 'mypy', 'pytest', 'ruff', 'types-PyYAML', 'types-tqdm',
+        ],
+    },
+    entry_points={
+        'console_scripts': [
+            'perception = imn_world_model.nodes.perception:main',
+            'state_estimator = imn_world_model.nodes.estimator:main',
+        ],
+    },
+)
