@@ -109,6 +109,8 @@ class TrainConfig:
         the decoder's early head and decodes the best of each identity.
     :param single_identity_steps: steps in which one identity and all modules take every image, a
         plain Lie-group VAE: the modules learn what they can before the identities divide the rest.
+    :param kl_warm_up: steps in which the KL weight rises from 0. Without it the posteriors collapse
+        onto the prior before the decoder has learned to read them, and come back slowly.
     :param balance: strength of the pull towards equal use, in units of the score's spread.
     :param restart_every: steps between restarts of the least useful identity; 0 for never.
     :param restart_until: share of the steps after which identities are left alone.
@@ -128,6 +130,7 @@ class TrainConfig:
     flip: bool = False
     search: Literal['exhaustive', 'fast'] = 'fast'
     single_identity_steps: int = 0
+    kl_warm_up: int = 0
     balance: float = 0.0
     restart_every: int = 0
     restart_until: float = 0.75

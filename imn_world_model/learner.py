@@ -15,8 +15,8 @@ from imn_world_model.winner import STRATEGIES
 WARM_UP_STEPS = 100
 # The rate ends at this share of its peak.
 FINAL_RATE = 0.02
-# Gradients are clipped at this norm per unit of loss scale (losses are sums over an image's pixels);
-# only outliers of the first steps reach it.
+# Losses are sums over an image's pixels, so gradients are large; clipped at this norm, all steps of
+# the early phase weigh the same in Adam's moments.
 MAX_GRADIENT_NORM = 200.0
 
 
@@ -102,10 +102,11 @@ class Learner(lightning.LightningModule):
                 'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
 
     def kl_weight(self, step: int) -> float:
-        """:return: the KL term's weight per nat at a step, linear from start to end."""
-        loss = self.config.loss
-        done = min(1.0, step / self.config.train.steps)
-        return loss.kl_weight + (loss.kl_weight_end - loss.kl_weight) * done
+        """:return: the KL term's weight per nat at a step: warm-up, then linear to its end."""
+        loss, train = self.config.loss, self.config.train
+        done = min(1.0, step / train.steps)
+        warm = min(1.0, (step + 1) / max(1, train.kl_warm_up))
+        return warm * (loss.kl_weight + (loss.kl_weight_end - loss.kl_weight) * done)
 
     def _step_seed(self, step: int) -> int:
         return self.config.train.seed * 1_000_000_007 + 2 * step

@@ -18,7 +18,7 @@ from imn_world_model.cli import run_cli
 from imn_world_model.config import PRESETS, Config, load_config, override, preset
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.errors import UserError
-from imn_world_model.learner import Learner
+from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
 from imn_world_model.pictures import write_pictures
 from imn_world_model.preprocess import Crop
 from imn_world_model.run import CHECKPOINT, CONFIG, load_run, read_data, write_run
@@ -119,7 +119,7 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
         precision=config.train.precision,                              # type: ignore[arg-type]
         max_epochs=epochs, max_steps=config.train.steps,
         reload_dataloaders_every_n_epochs=1, use_distributed_sampler=False,
-        num_sanity_val_steps=0, gradient_clip_val=200.0, log_every_n_steps=25,
+        num_sanity_val_steps=0, gradient_clip_val=MAX_GRADIENT_NORM, log_every_n_steps=25,
         limit_val_batches=1.0 if len(batches.validation) else 0,
         deterministic='warn' if accelerator == 'cpu' else None,
         enable_progress_bar=progress, enable_model_summary=False,

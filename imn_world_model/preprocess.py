@@ -1,0 +1,58 @@
+"""From a camera image to the network's input: the same cut and resize in training and on the robot."""
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from imn_world_model.errors import UserError
+
+
+@dataclass(frozen=True)
+class Crop:
+    """
+    Which part of an image is looked at.
+
+    :param mode: ``center`` cuts the largest centred square, ``none`` squeezes the whole image.
+    :param roi: x, y, width, height in source pixels, cut first; ``None`` for the whole image.
+    """
+
+    mode: Literal['center', 'none'] = 'center'
+    roi: tuple[int, int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in ('center', 'none'):
+            raise UserError(f"crop mode is '{self.mode}'; it must be 'center' or 'none'")
+        if self.roi is not None:
+            if len(self.roi) != 4:
+                raise UserError(f'region of interest is {self.roi}; give x, y, width, height')
+            x, y, width, height = self.roi
+            if x < 0 or y < 0 or width < 1 or height < 1:
+                raise UserError(f'region of interest is {self.roi}; x and y must be at least 0, '
+                                'width and height at least 1')
+
+
+def prepare(rgb: np.ndarray, size: int, crop: Crop) -> np.ndarray:
+    """
+    Cut and resize by area averaging.
+
+    :param rgb: (H, W, 3) uint8.
+    :param size: side of the result in pixels.
+    :param crop: what to cut.
+    :return: (size, size, 3) uint8, contiguous.
+    :raises UserError: when the region of interest lies outside the image.
+    """
+    if crop.roi is not None:
+        x, y, width, height = crop.roi
+        if x + width > rgb.shape[1] or y + height > rgb.shape[0]:
+            raise UserError(f'region of interest {crop.roi} does not fit into an image of '
+                            f'{rgb.shape[1]}x{rgb.shape[0]} pixels')
+        rgb = rgb[y:y + height, x:x + width]
+    if crop.mode == 'center':
+        height, width = rgb.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        rgb = rgb[top:top + side, left:left + side]
+    if rgb.shape[:2] == (size, size):
+        return np.ascontiguousarray(rgb)
+    return cv2.resize(rgb, (size, size), interpolation=cv2.INTER_AREA)

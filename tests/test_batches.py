@@ -1,0 +1,122 @@
+"""Batches: grouped as configured, repeatable by step, shared out between processes."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from imn_world_model.augment import MIN_SATURATION, flip, recolor, zoom
+from imn_world_model.batches import Batches
+from imn_world_model.config import TrainConfig
+from imn_world_model.errors import UserError
+
+CONFIG = TrainConfig(batch_size=24, views=4, share='clip', seed=3)
+
+
+def numbered_images(count: int) -> np.ndarray:
+    """:return: (count, 4, 4, 3) uint8, image i filled with the number i."""
+    return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None],
+                           (count, 4, 4, 3))
+
+
+def numbers(batch: dict[str, torch.Tensor]) -> np.ndarray:
+    """:return: (B,) the numbers that :func:`numbered_images` wrote."""
+    return (batch['image'][:, 0, 0, 0] * 255).round().long().numpy()
+
+
+def test_batches_views_of_a_group_are_different_frames_of_one_clip() -> None:
+    clip = np.arange(120) % 10                       # clips interleaved, 12 frames each
+    batches = Batches(numbered_images(120), clip, CONFIG)
+    seen = set()
+    for step in range(20):
+        groups = numbers(batches[step]).reshape(-1, 4)
+        assert (clip[groups] == clip[groups][:, :1]).all()
+        assert all(len(set(group)) == 4 for group in groups)
+        seen |= set(groups.ravel())
+    assert len(seen) > 110                           # all clips and frames take part
+
+
+def test_batches_short_clip_repeats_its_frames() -> None:
+    clip = np.array([0, 0, 1, 1, 1, 1])
+    groups = numbers(Batches(numbered_images(6), clip, CONFIG)[0]).reshape(-1, 4)
+    for group in groups:
+        assert set(group) <= {0, 1} or set(group) <= {2, 3, 4, 5}
+
+
+def test_batches_depend_on_seed_and_step_alone() -> None:
+    images, clip = numbered_images(120), np.arange(120) // 12
+    first, second = Batches(images, clip, CONFIG), Batches(images, clip, CONFIG)
+    first[0]
+    assert torch.equal(first[7]['image'], second[7]['image'])
+    assert not torch.equal(first[7]['image'], first[8]['image'])
+    other = Batches(images, clip, replace(CONFIG, seed=4))
+    assert not torch.equal(first[7]['image'], other[7]['image'])
+
+
+def test_batches_two_processes_share_one_global_batch() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    config = replace(CONFIG, recolor=True, zoom=0.2, flip=True)
+    whole = Batches(images, np.arange(60) // 12, config)[5]['image']
+    halves = [Batches(images, np.arange(60) // 12, config, rank=rank, world_size=2)[5]['image']
+              for rank in range(2)]
+    assert torch.equal(torch.cat(halves), whole)
+
+
+def test_batches_augmented_views_share_one_image_and_differ() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    config = replace(CONFIG, share='augment', recolor=True)
+    groups = Batches(images, np.arange(30), config)[0]['image'].unflatten(0, (-1, 4))
+    # Brightness (the largest channel) survives recolouring, colours do not.
+    brightness = groups.amax(2)
+    assert torch.allclose(brightness, brightness[:, :1].expand_as(brightness), atol=2 / 255)
+    assert (groups[:, 0] - groups[:, 1]).abs().mean() > 0.05
+
+
+def test_batches_labels_follow_their_images() -> None:
+    batches = Batches(numbered_images(60), np.arange(60) // 12, CONFIG, labels=np.arange(60) * 2)
+    batch = batches[3]
+    assert (batch['label'].numpy() == 2 * numbers(batch)).all()
+
+
+@pytest.mark.parametrize(('count', 'clip', 'world', 'message'), [
+    (0, np.zeros(0, int), 1, 'no training images'),
+    (5, np.arange(5), 1, 'single frame'),
+    (12, np.zeros(12, int), 4, 'cannot be shared by 4'),
+])
+def test_batches_refuse_what_cannot_work(count: int, clip: np.ndarray, world: int,
+                                         message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Batches(numbered_images(count), clip, CONFIG, world_size=world)
+
+
+def test_recolor_keeps_light_and_pale_pixels() -> None:
+    image = np.zeros((2, 8, 8, 3), np.uint8)
+    image[0] = (200, 20, 20)                         # saturated
+    image[1] = (153, 226, 249)                       # the pale sky of 3Dshapes
+    rng = np.random.default_rng(1)
+    saturated, pale = recolor(image[0], rng), recolor(image[1], rng)
+    assert abs(int(saturated.max()) - 200) <= 2
+    assert np.abs(saturated.astype(int) - image[0]).max() > 30
+    assert 255 * (249 - 153) / 249 < MIN_SATURATION
+    assert np.abs(pale.astype(int) - image[1]).max() <= 2
+
+
+def test_zoom_scales_about_the_centre() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[24:40, 24:40] = 255
+    sides = []
+    for seed in range(40):
+        white = zoom(image, 0.5, np.random.default_rng(seed))[..., 0] > 127
+        rows = np.flatnonzero(white.any(1))
+        sides.append(len(rows))
+        assert abs((rows[0] + rows[-1]) / 2 - 31.5) <= 0.5
+    assert 16 / 1.5 - 1 <= min(sides) < 13 and 20 < max(sides) <= 16 * 1.5 + 1
+
+
+def test_flip_mirrors_half_of_the_views() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    flipped = [bool((flip(image, np.random.default_rng(seed)) == image[:, ::-1]).all())
+               for seed in range(100)]
+    assert 30 < sum(flipped) < 70
