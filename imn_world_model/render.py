@@ -177,8 +177,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         raise UserError(f'--clips {args.clips} with --views {args.views} needs --count')
     if args.out.is_dir():
         raise UserError(f'--out {args.out} is a folder: give the name of a file')
-    if not args.out.absolute().parent.is_dir():
-        raise UserError(f'no folder {args.out.absolute().parent} to write into: make it first')
     return args
 
 

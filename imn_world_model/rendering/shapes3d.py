@@ -19,6 +19,7 @@ from imn_world_model.rendering.raycast import (
     Room,
     Solid,
     Spot,
+    dot,
 )
 
 FACTORS = ('floor_hue', 'wall_hue', 'object_hue', 'scale', 'shape', 'orientation')
@@ -128,7 +129,7 @@ def geometry_layers(scale: int, shape: int, orientation: int, size: int = IMAGE_
     lamp = LAMP.shade(to_lamp, normal)
     on_floor = np.flatnonzero(material == FLOOR)
     lamp[on_floor[solid.blocks(point[:, on_floor], to_lamp[:, on_floor])]] = 0.0
-    shade = AMBIENT + HEADLIGHT * np.clip(-(normal * forward).sum(0), 0.0, None) + lamp
+    shade = AMBIENT + HEADLIGHT * np.clip(-dot(normal, forward), 0.0, None) + lamp
 
     layers = np.zeros((_NUM_LAYERS, shade.size), np.float32)
     for part in (FLOOR, WALL, OBJECT):

@@ -1,0 +1,96 @@
+"""One frame of a simulated log: the compressed picture and the truth about it."""
+from dataclasses import dataclass
+from math import atan2, hypot
+
+import cv2
+import numpy as np
+
+from imn_world_model.rendering.robot_camera import render
+from imn_world_model.rendering.robot_scene import Scene, View, clip_scene
+
+
+@dataclass(frozen=True)
+class Frame:
+    """
+    A picture and its ground truth.
+
+    :param jpeg: the compressed picture.
+    :param truth: what JSON can hold, see :func:`ground_truth`.
+    :param position: of the object's middle in the optical frame (right, down, forward), metres.
+    :param quaternion: (x, y, z, w) of the object in the optical frame.
+    """
+
+    jpeg: bytes
+    truth: dict[str, object]
+    position: np.ndarray
+    quaternion: np.ndarray
+
+
+def quaternion(rotation: np.ndarray) -> np.ndarray:
+    """
+    Quaternion of a rotation matrix: the leading eigenvector of Bar-Itzhack's matrix (2000).
+
+    :param rotation: (3, 3).
+    :return: (x, y, z, w), w not negative.
+    """
+    trace = np.trace(rotation)
+    skew = rotation - rotation.T
+    matrix = np.empty((4, 4))
+    matrix[:3, :3] = rotation + rotation.T - trace * np.eye(3)
+    matrix[3, :3] = matrix[:3, 3] = skew[2, 1], skew[0, 2], skew[1, 0]
+    matrix[3, 3] = trace
+    vector = np.linalg.eigh(matrix)[1][:, -1]
+    return -vector if vector[3] < 0 else vector
+
+
+def object_pose(scene: Scene, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """:return: in the optical frame, its middle (3,) and axes forward, left, up (3, 3)."""
+    solid = scene.solid
+    middle = np.array([solid.x, solid.height / 2, solid.z])
+    forward = np.array([np.cos(solid.yaw), 0.0, -np.sin(solid.yaw)])
+    up = np.array([0.0, 1.0, 0.0])
+    axes = np.stack([view.in_camera(axis) for axis in (forward, np.cross(up, forward), up)])
+    return view.in_camera(middle - view.position), axes.T
+
+
+def ground_truth(scene: Scene, view: View, time: float) -> dict[str, object]:
+    """
+    What is true of a frame: names, metres, radians, hues in [0, 1).
+
+    :return: ``shape``, ``size`` (1 is a cube of 0.46 m), ``floor_hue``, ``wall_hue``,
+        ``object_hue``; of the object's middle ``distance``, ``bearing`` (positive to the left) and
+        ``elevation`` (positive up), off the optical axis; ``brightness`` of the light,
+        ``lamp_azimuth`` and ``lamp_elevation`` in the room.
+    """
+    middle, _ = object_pose(scene, view)
+    right, down, forward = middle
+    truth = {
+        'size': scene.size,
+        'floor_hue': scene.hues[0], 'wall_hue': scene.hues[1], 'object_hue': scene.hues[2],
+        'distance': float(np.linalg.norm(middle)),
+        'bearing': atan2(-right, forward), 'elevation': atan2(-down, hypot(right, forward)),
+        'brightness': view.brightness,
+        'lamp_azimuth': scene.lamp_azimuth.at(time), 'lamp_elevation': scene.lamp_elevation}
+    return {'shape': scene.solid.shape} | {name: round(value, 6) for name, value in truth.items()}
+
+
+def shoot(seed: int, clip: int, index: int, rate: float, quality: int) -> Frame:
+    """
+    Make one frame. It depends on the arguments only, not on frames made before.
+
+    :param seed: of the log.
+    :param clip: number of the clip.
+    :param index: number of the frame within the clip.
+    :param rate: frames per second.
+    :param quality: of the JPEG, 1 to 100.
+    :return: the frame.
+    """
+    scene = clip_scene(seed, clip)
+    time = index / rate
+    view = scene.view(time)
+    image = render(scene, view, np.random.default_rng((seed, 2, clip, index)))
+    done, data = cv2.imencode('.jpg', image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done, 'an 8-bit image always compresses'
+    middle, axes = object_pose(scene, view)
+    truth = {'clip': clip, 'frame': index} | ground_truth(scene, view, time)
+    return Frame(data.tobytes(), truth, middle, quaternion(axes))

@@ -1,0 +1,183 @@
+"""
+What the simulated robot camera sees and how it drives: one scene per clip, one view per frame.
+
+Lengths are metres, angles radians, times seconds. The object is the same throughout a clip;
+between clips its size and place, all hues, the lamp and the path change, drawn from (seed, clip
+number).
+"""
+from dataclasses import dataclass
+from math import atan2, cos, pi, sin
+
+import numpy as np
+
+from imn_world_model.rendering.raycast import SHAPES, Room, Solid, Spot
+
+# Height over half width, as in the 3Dshapes objects.
+_PROPORTION = {'cube': 2.0, 'cylinder': 1.97, 'sphere': 2.0, 'capsule': 3.95}
+# Half width at size 1. The tall capsule just fits the picture at its largest and nearest.
+_HALF_WIDTH = {'cube': 0.230, 'cylinder': 0.245, 'sphere': 0.265, 'capsule': 0.195}
+# An object of the colour of what is behind it could not be seen.
+_LEAST_HUE_DIFFERENCE = 0.08
+
+
+@dataclass(frozen=True)
+class Wave:
+    """
+    A smooth change about a mean: mean + swing * sin(rate * time + phase).
+
+    :param mean: the middle.
+    :param swing: the largest difference from it.
+    :param rate: radians per second.
+    :param phase: radians.
+    """
+
+    mean: float
+    swing: float
+    rate: float
+    phase: float
+
+    def at(self, time: float) -> float:
+        """:return: the value ``time`` seconds into the clip."""
+        return self.mean + self.swing * sin(self.rate * time + self.phase)
+
+
+@dataclass(frozen=True)
+class View:
+    """
+    The camera and the light at one instant.
+
+    :param position: of the camera (3,), y up.
+    :param right: unit vector (3,) along the image's columns.
+    :param up: unit vector (3,), against its rows.
+    :param forward: unit vector (3,) along the optical axis.
+    :param lamp: the light that casts shadows.
+    :param brightness: factor on all light.
+    """
+
+    position: np.ndarray
+    right: np.ndarray
+    up: np.ndarray
+    forward: np.ndarray
+    lamp: Spot
+    brightness: float
+
+    def in_camera(self, vector: np.ndarray) -> np.ndarray:
+        """:return: a vector (3,) of the room in the optical frame: right, down, forward."""
+        return np.array([self.right @ vector, -(self.up @ vector), self.forward @ vector])
+
+
+@dataclass(frozen=True)
+class Scene:
+    """
+    One clip: a room, an object, a lamp and a path.
+
+    :param solid: the object.
+    :param room: four low walls around the floor.
+    :param hues: of floor, wall and object, in [0, 1).
+    :param colours: RGB of floor, wall, object and of what is above the walls, (4, 3) in [0, 1].
+    :param tint: RGB factor of the light, (3,).
+    :param size: the object's size, 1 is a cube of 0.46 m.
+    :param azimuth: where the camera starts, seen from the object.
+    :param speed: radians per second around the object.
+    :param distance: from the camera to the object, along the floor.
+    :param height: of the camera.
+    :param bearing: of the object off the optical axis, positive to the left.
+    :param above: how far the optical axis passes above the object's middle.
+    :param brightness: of the light.
+    :param lamp_azimuth: direction of the lamp from the room's middle.
+    :param lamp_elevation: its angle above the floor.
+    """
+
+    solid: Solid
+    room: Room
+    hues: tuple[float, float, float]
+    colours: np.ndarray
+    tint: np.ndarray
+    size: float
+    azimuth: float
+    speed: float
+    distance: Wave
+    height: Wave
+    bearing: Wave
+    above: Wave
+    brightness: Wave
+    lamp_azimuth: Wave
+    lamp_elevation: float
+
+    def view(self, time: float) -> View:
+        """:return: camera and light ``time`` seconds into the clip."""
+        around = self.azimuth + self.speed * time
+        out = np.array([sin(around), 0.0, cos(around)])
+        position = (np.array([self.solid.x, self.height.at(time), self.solid.z])
+                    + self.distance.at(time) * out)
+        turn = around - self.bearing.at(time)
+        pitch = self.above.at(time) + atan2(self.solid.height / 2 - self.height.at(time),
+                                            self.distance.at(time))
+        level = np.array([-sin(turn), 0.0, -cos(turn)])
+        right = np.array([cos(turn), 0.0, -sin(turn)])
+        vertical = np.array([0.0, 1.0, 0.0])
+        forward = cos(pitch) * level + sin(pitch) * vertical
+        up = cos(pitch) * vertical - sin(pitch) * level
+        azimuth = self.lamp_azimuth.at(time)
+        reach = 4.0 * cos(self.lamp_elevation)
+        lamp = Spot(position=(reach * sin(azimuth), 4.0 * sin(self.lamp_elevation),
+                              reach * cos(azimuth)),
+                    target=(self.solid.x, self.solid.z), power=0.62, exponent=3.0)
+        return View(position, right, up, forward, lamp, self.brightness.at(time))
+
+
+def hue_colour(hue: float, saturation: float, value: float) -> np.ndarray:
+    """:return: RGB (3,) of a colour given by hue, saturation and value in [0, 1]."""
+    ramp = np.abs((hue * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1
+    return value * (1 - saturation * (1 - np.clip(ramp, 0, 1)))
+
+
+def hue_difference(one: float, other: float) -> float:
+    """:return: how far apart two hues are on their circle, 0 to 0.5."""
+    return abs((one - other + 0.5) % 1 - 0.5)
+
+
+def clip_shape(seed: int, clip: int) -> str:
+    """:return: the clip's shape; clips 0 to 3, 4 to 7 and so on hold each shape once."""
+    order = np.random.default_rng((seed, 1, clip // len(SHAPES))).permutation(len(SHAPES))
+    return SHAPES[order[clip % len(SHAPES)]]
+
+
+def clip_scene(seed: int, clip: int) -> Scene:
+    """
+    Draw a clip's scene.
+
+    :param seed: of the log.
+    :param clip: number of the clip; its scene depends on no other clip.
+    :return: the scene.
+    """
+    rng = np.random.default_rng((seed, 0, clip))
+    draw = rng.uniform
+
+    def wave(mean: float, swing: float, slowest: float, fastest: float) -> Wave:
+        return Wave(mean, swing, 2 * pi / draw(fastest, slowest), draw(0, 2 * pi))
+
+    shape = clip_shape(seed, clip)
+    size = draw(0.75, 1.2)
+    half_width = _HALF_WIDTH[shape] * size
+    solid = Solid(shape, half_width, _PROPORTION[shape] * half_width, draw(-0.3, 0.3),
+                  draw(-0.3, 0.3), draw(0, 2 * pi))
+    hues = (draw(), draw(), draw())
+    while min(hue_difference(hues[2], hue) for hue in hues[:2]) < _LEAST_HUE_DIFFERENCE:
+        hues = (*hues[:2], draw())
+    colours = np.stack([
+        hue_colour(hues[0], draw(0.65, 0.95), draw(0.75, 0.95)),
+        hue_colour(hues[1], draw(0.65, 0.95), draw(0.80, 1.00)),
+        hue_colour(hues[2], draw(0.80, 1.00), draw(0.85, 1.00)),
+        hue_colour(0.58, draw(0.05, 0.25), 0.95)])
+    return Scene(
+        solid=solid, room=Room(draw(2.6, 3.2), draw(1.0, 1.4)), hues=hues, colours=colours,
+        tint=1 + draw(-0.06, 0.06) * np.array([1.0, 0.2, -1.0]), size=size,
+        azimuth=draw(0, 2 * pi), speed=draw(0.12, 0.35) * rng.choice((-1, 1)),
+        distance=wave(draw(1.6, 2.0), draw(0.15, 0.30), 10, 5),
+        height=wave(draw(0.5, 0.7), 0.01, 2, 1),
+        bearing=wave(0, draw(0.04, 0.11), 8, 4),
+        above=wave(draw(0.0, 0.035), 0.01, 5, 2),
+        brightness=wave(draw(0.85, 1.1), draw(0.08, 0.18), 8, 3),
+        lamp_azimuth=wave(draw(0, 2 * pi), draw(0.2, 0.5), 12, 6),
+        lamp_elevation=draw(0.8, 1.25))

@@ -1,0 +1,165 @@
+"""
+Record a simulated robot camera as a rosbag2 folder (MCAP).
+
+    python -m imn_world_model.simulate --out log --clips 8 --frames 20 --rate 10 --seed 1
+
+The camera drives around a cube, a cylinder, a sphere or a capsule in a walled arena; distance,
+bearing and light change smoothly. Clips follow one another with a pause; each shows one object,
+and between clips its size, the colours, the light and the path are drawn anew. The truth is in
+topics of its own.
+"""
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from tqdm import tqdm
+
+from imn_world_model.cli import atomic_path, run_cli
+from imn_world_model.errors import UserError
+from imn_world_model.rendering.robot_camera import CENTRE, FOCAL_LENGTH, HEIGHT, WIDTH
+from imn_world_model.rendering.robot_frames import Frame, shoot
+
+IMAGE_TOPIC = '/camera/image_raw/compressed'
+INFO_TOPIC = '/camera/camera_info'
+TRUTH_TOPIC = '/ground_truth'
+POSE_TOPIC = '/ground_truth/object_pose'
+FRAME_ID = 'camera_optical_frame'
+
+_START = 1_767_225_600 * 10 ** 9      # 2026-01-01: stamps must not depend on when the log is made
+_PAUSE = 2.0                          # seconds between clips
+_TYPES = get_typestore(Stores.ROS2_HUMBLE)
+
+
+# rosbags makes its message classes at run time, so the checker cannot know them: Any below.
+def make(name: str, **fields: Any) -> Any:
+    """:return: a ROS message, its type given as ``package/Type``."""
+    return _TYPES.types[name.replace('/', '/msg/')](**fields)
+
+
+def header(stamp: int) -> Any:
+    """:return: a header at ``stamp``, in nanoseconds."""
+    seconds, nanoseconds = divmod(stamp, 10 ** 9)
+    time = make('builtin_interfaces/Time', sec=seconds, nanosec=nanoseconds)
+    return make('std_msgs/Header', stamp=time, frame_id=FRAME_ID)
+
+
+def camera_info(stamp: int) -> Any:
+    """:return: the simulated camera's calibration: a pinhole without distortion."""
+    matrix = np.array([[FOCAL_LENGTH, 0.0, CENTRE[0]], [0.0, FOCAL_LENGTH, CENTRE[1]],
+                       [0.0, 0.0, 1.0]])
+    roi = make('sensor_msgs/RegionOfInterest', x_offset=0, y_offset=0, height=0, width=0,
+               do_rectify=False)
+    return make('sensor_msgs/CameraInfo', header=header(stamp), height=HEIGHT, width=WIDTH,
+                distortion_model='plumb_bob', d=np.zeros(5), k=matrix.ravel(), r=np.eye(3).ravel(),
+                p=np.hstack((matrix, np.zeros((3, 1)))).ravel(), binning_x=0, binning_y=0, roi=roi)
+
+
+def messages(frame: Frame, stamp: int) -> dict[str, Any]:
+    """:return: a frame's message for each topic, all with the stamp of the picture."""
+    position = make('geometry_msgs/Point', **dict(zip('xyz', frame.position, strict=True)))
+    turn = make('geometry_msgs/Quaternion', **dict(zip('xyzw', frame.quaternion, strict=True)))
+    return {
+        IMAGE_TOPIC: make('sensor_msgs/CompressedImage', header=header(stamp), format='jpeg',
+                          data=np.frombuffer(frame.jpeg, np.uint8)),
+        INFO_TOPIC: camera_info(stamp),
+        TRUTH_TOPIC: make('std_msgs/String', data=json.dumps({'stamp': stamp} | frame.truth)),
+        POSE_TOPIC: make('geometry_msgs/PoseStamped', header=header(stamp),
+                         pose=make('geometry_msgs/Pose', position=position, orientation=turn))}
+
+
+def shoot_all(args: argparse.Namespace) -> Iterator[Frame]:
+    """:return: all frames in order; what they hold does not depend on the number of processes."""
+    tasks = [(args.seed, clip, index, args.rate, args.quality)
+             for clip in range(args.clips) for index in range(args.frames)]
+    if args.jobs == 1:
+        yield from (shoot(*task) for task in tasks)
+        return
+    with ProcessPoolExecutor(args.jobs, get_context('spawn')) as pool:
+        yield from pool.map(shoot, *zip(*tasks, strict=True), chunksize=5)
+
+
+def record(args: argparse.Namespace) -> None:
+    """Write the log that the command line asks for."""
+    period = 10 ** 9 / args.rate
+    clip_period = args.frames * period + _PAUSE * 10 ** 9
+    with atomic_path(args.out) as folder:
+        with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            connections: dict[str, Connection] = {}
+            frames = tqdm(shoot_all(args), 'frames', args.clips * args.frames)
+            for number, frame in enumerate(frames):
+                clip, index = divmod(number, args.frames)
+                stamp = _START + round(clip * clip_period + index * period)
+                for topic, message in messages(frame, stamp).items():
+                    if topic not in connections:
+                        connections[topic] = writer.add_connection(
+                            topic, message.__msgtype__, typestore=_TYPES)
+                    data = _TYPES.serialize_cdr(message, message.__msgtype__)
+                    writer.write(connections[topic], stamp, data)
+        if args.out.exists():
+            shutil.rmtree(args.out)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """:return: the command line, checked."""
+    parser = argparse.ArgumentParser(
+        prog='python -m imn_world_model.simulate', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to make')
+    parser.add_argument('--clips', type=int, default=8, metavar='N',
+                        help='objects, one after the other (default 8, two of each shape)')
+    parser.add_argument('--frames', type=int, default=20, metavar='F',
+                        help='frames of each clip (default 20)')
+    parser.add_argument('--rate', type=float, default=10.0, metavar='HZ',
+                        help='frames per second (default 10)')
+    parser.add_argument('--seed', type=int, default=0, help='decides everything (default 0)')
+    parser.add_argument('--quality', type=int, default=85, help='of the JPEGs (default 85)')
+    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1,
+                        help='processes (default one per core)')
+    parser.add_argument('--overwrite', action='store_true', help='replace a log that is there')
+    args = parser.parse_args(argv)
+    for name, low, high in (('clips', 1, 100_000), ('frames', 1, 100_000), ('rate', 1, 120),
+                            ('seed', 0, 2 ** 63), ('quality', 1, 100), ('jobs', 1, 1024)):
+        value = getattr(args, name)
+        if not low <= value <= high:
+            raise UserError(f'--{name} must be {low} to {high}, got {value}')
+    args.out = args.out.absolute()
+    check_target(args.out, args.overwrite)
+    return args
+
+
+def check_target(out: Path, overwrite: bool) -> None:
+    """:raises UserError: if a log must not or cannot be made at ``out``."""
+    if not out.exists():
+        return
+    if not overwrite:
+        raise UserError(f'{out} exists: choose another name, or replace it with --overwrite')
+    # Only what this command could have made may be deleted.
+    if not out.is_dir() or (any(out.iterdir()) and not (out / 'metadata.yaml').is_file()):
+        raise UserError(f'{out} is no rosbag2 folder: remove it yourself or choose another name')
+
+
+def main(argv: list[str] | None = None) -> None:
+    """
+    Record as the command line says.
+
+    :param argv: arguments; default those of the process.
+    """
+    args = parse(argv)
+    record(args)
+    size = sum(path.stat().st_size for path in args.out.iterdir())
+    print(f'{args.out}: {args.clips} clips, {args.clips * args.frames} frames, '
+          f'{size / 1e6:.1f} MB')
+
+
+if __name__ == '__main__':
+    run_cli(main)
