@@ -149,3 +149,21 @@ def test_command_line_leaves_one_line_and_status_2(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == 'error: --clips must be 1 to 100000, got 0\n'
+
+
+def test_demo_log_matches_its_command() -> None:
+    folder = Path(__file__).parents[1] / 'demo' / 'log'
+    assert '--clips 8 --frames 20 --rate 10 --seed 2026' in (folder / 'README.md').read_text()
+    held = read(folder)
+    assert {len(messages) for messages in held.values()} == {160}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
+    shapes = [json.loads(message.data)['shape'] for _, message in held[simulate.TRUTH_TOPIC]]
+    assert all(shapes.count(shape) == 40 for shape in ('cube', 'cylinder', 'sphere', 'capsule'))
+    for clip in (0, 5):
+        shipped = cv2.imdecode(held[simulate.IMAGE_TOPIC][20 * clip + 7][1].data, cv2.IMREAD_COLOR)
+        now = simulate.shoot(2026, clip, 7, 10.0, 85)
+        made = cv2.imdecode(np.frombuffer(now.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        # Not bit by bit: JPEG coders differ between builds.
+        assert np.abs(shipped.astype(int) - made).mean() < 1
+        truth = json.loads(held[simulate.TRUTH_TOPIC][20 * clip + 7][1].data)
+        assert now.truth == {key: value for key, value in truth.items() if key != 'stamp'}
