@@ -135,11 +135,11 @@ def test_object_casts_a_shadow_on_the_floor() -> None:
         noise.bit_generator.state = still
         moved = replace(scene, solid=replace(scene.solid, x=x))
         pictures.append(render(moved, view, noise).astype(int))
-    # Darker by more than half of the lamp, in the colour of the floor or wall.
+    # Darker than the ambient light that the object takes at its foot alone explains.
     ratio = (pictures[0].sum(-1) + 1) / (pictures[1].sum(-1) + 1)
     points = outline(scene, view)
     outside = np.ones((HEIGHT, WIDTH), bool)
     left, top, right, bottom = (*points.min(0).astype(int) - 4, *points.max(0).astype(int) + 4)
     outside[top:bottom, left:right] = False
-    assert ((ratio < 0.75) & outside).sum() > 200
+    assert ((ratio < 0.6) & outside).sum() > 500
     assert (ratio > 1.1)[outside].mean() < 0.001
