@@ -20,7 +20,7 @@ TIMES = np.arange(0, 6, 0.4)
 def outline(scene, view) -> np.ndarray:
     """:return: image points (N, 2) of the object's surface."""
     solid = scene.solid
-    angle, level = np.meshgrid(np.linspace(0, 2 * np.pi, 16), np.linspace(0, 1, 9))
+    angle, level = np.meshgrid(np.linspace(0, 2 * np.pi, 17), np.linspace(0, 1, 9))
     radius = np.full(level.shape, solid.width)
     if solid.shape == 'cube':
         radius = radius / np.maximum(np.abs(np.cos(angle)), np.abs(np.sin(angle)))
