@@ -1,0 +1,146 @@
+"""Subscriptions to camera topics: from DDS into the mailboxes, and what goes wrong on the way."""
+import time
+from typing import Any
+
+import numpy as np
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, qos_policy_name_from_kind
+from rclpy.serialization import deserialize_message
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+
+from imn_world_model.data.images import message_to_rgb
+from imn_world_model.nodes.health import Health
+from imn_world_model.nodes.intake import Arrival, Intake
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # ROS 2 Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+TYPES = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
+
+
+class Cameras:
+    """
+    One subscription per camera topic.
+
+    Messages are taken serialized: an image that is dropped costs no more than its copy, and a
+    message that cannot be deserialized is a bad image rather than an exception in the executor.
+
+    :param node: that subscribes.
+    :param health: where images are counted.
+    :param intake: where images go.
+    :param qos: of the subscriptions.
+    :param group: callback group, so that images come in while a service is being answered.
+    """
+
+    def __init__(self, node: Node, health: Health, intake: Intake, qos: QoSProfile,
+                 group: CallbackGroup) -> None:
+        self._node = node
+        self._health = health
+        self._intake = intake
+        self._qos = qos
+        self._group = group
+        self._types = [CompressedImage if source.topic.endswith('/compressed') else Image
+                       for source in health.sources]
+        self._stamps = [0] * len(self._types)
+        self._subscriptions = [self._subscribe(source) for source in range(len(self._types))]
+
+    def _subscribe(self, source: int) -> Subscription:
+        kind = self._types[source]
+
+        def receive(payload: bytes) -> None:
+            self._receive(source, kind, payload)
+
+        return self._node.create_subscription(
+            kind, self._health.sources[source].topic, receive, self._qos, raw=True,
+            callback_group=self._group, event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=lambda event: self._incompatible(source, event),
+                message_lost=lambda event: self._lost(source, event)))
+
+    def _receive(self, source: int, kind: type, payload: bytes) -> None:
+        now = time.monotonic()
+        health = self._health.sources[source]
+        replaced = self._intake.put(Arrival(source, payload, now, kind))
+        with self._health.lock:
+            health.received += 1
+            health.dropped += replaced
+            health.last_received = now
+
+    def _incompatible(self, source: int, event: Any) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        health = self._health.sources[source]
+        problem = (f'a publisher offers incompatible QoS ({policy}); no image comes from it. '
+                   'Set qos_reliability to best_effort, or change the publisher')
+        with self._health.lock:
+            health.qos_problem = problem
+        self.warn(source, 'qos', problem)
+
+    def _lost(self, source: int, event: Any) -> None:
+        with self._health.lock:
+            self._health.sources[source].lost += event.total_count_change
+
+    def warn(self, source: int, cause: str, text: str) -> None:
+        """
+        Log a warning about a topic unless the same cause was logged just now.
+
+        :param source: index of the camera.
+        :param cause: kind of trouble, throttled by itself.
+        :param text: what to say.
+        """
+        topic = self._health.sources[source].topic
+        note = self._health.may_log(topic, cause)
+        if note is not None:
+            self._node.get_logger().warning(f'{topic}: {text}{note}')
+
+    def decode(self, arrival: Arrival) -> tuple[Any, np.ndarray]:
+        """
+        Read an image message.
+
+        :param arrival: as it came.
+        :return: its header; (H, W, 3) uint8 RGB.
+        :raises UserError: naming what is wrong with it.
+        """
+        message = deserialize_message(arrival.payload, arrival.kind)
+        self._check_stamp(arrival.source, message.header.stamp)
+        return message.header, message_to_rgb(message)
+
+    def _check_stamp(self, source: int, stamp: Any) -> None:
+        # The answer carries its image's stamp whatever it is, so odd stamps are told, not refused.
+        now = stamp.sec * 1_000_000_000 + stamp.nanosec
+        before, self._stamps[source] = self._stamps[source], now
+        if now == 0:
+            self.warn(source, 'zero stamp', 'images carry stamp zero; answers will, too')
+        elif now < before:
+            with self._health.lock:
+                self._health.sources[source].time_jumps += 1
+            self.warn(source, 'time jump', f'stamps went back by {(before - now) / 1e9:.3f} s '
+                      '(a bag that loops, or a clock that was set)')
+
+    def look_around(self) -> None:
+        """Count publishers; follow a topic whose publishers turn out to be of the other type."""
+        for source, subscription in enumerate(self._subscriptions):
+            health = self._health.sources[source]
+            types = [info.topic_type
+                     for info in self._node.get_publishers_info_by_topic(subscription.topic_name)]
+            with self._health.lock:
+                health.publishers = len(types)
+                if not types:
+                    health.qos_problem = ''
+            offered = {TYPES[name] for name in types if name in TYPES}
+            if types and not offered:
+                self.warn(source, 'type', f'carries {types[0]}, which is no image')
+            elif offered and self._types[source] not in offered:
+                self._node.destroy_subscription(subscription)
+                self._types[source] = offered.pop()
+                self._subscriptions[source] = self._subscribe(source)
+                self._node.get_logger().info(
+                    f'{health.topic} carries {self._types[source].__name__}; subscribed to that')
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []

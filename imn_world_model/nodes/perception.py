@@ -1,0 +1,295 @@
+"""
+The perception node: camera images in, object identities and transform matrices out.
+
+    ros2 run imn_world_model perception --ros-args -p model:=FILE.onnx
+        -p image_topics:="['/front/image_raw', '/left/image_raw/compressed']"
+
+A managed (lifecycle) node that by default configures and activates itself. The executor's threads
+only pass messages on; images are read and answered in a thread of their own (worker.py).
+"""
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from imn_world_model.errors import UserError
+from imn_world_model.inference import ImnModel, Winner
+from imn_world_model.nodes import parameters
+from imn_world_model.nodes.cameras import Cameras
+from imn_world_model.nodes.health import Health, ModelHealth
+from imn_world_model.nodes.intake import Arrival, Intake
+from imn_world_model.nodes.outputs import Outputs
+from imn_world_model.nodes.worker import Frame, InferenceWorker, one_line
+
+DIAGNOSTICS_PERIOD = 1.0
+
+
+class PerceptionNode(LifecycleNode):
+    """
+    The node; what it does in each state:
+
+    - configure: load the model and run it once, create publishers. Fails, and says why, if the
+      model is bad; with `autostart` the node then waits for parameter `model` to be set.
+    - activate: subscribe to the cameras and start the inference thread; deactivate: the reverse.
+    - cleanup: forget model and publishers, so that every parameter may change.
+
+    :param options: passed on to rclpy's Node, for composition with other nodes in one process.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__('perception', **{'namespace': 'imn', **options})
+        parameters.declare(self)
+        self._state = 'unconfigured'
+        self._error = ''
+        self._model: ImnModel | None = None
+        self._outputs: Outputs | None = None
+        self._cameras: Cameras | None = None
+        self._worker: InferenceWorker | None = None
+        self._settings = parameters.Settings()
+        self._health = Health([])
+        self._image_group = MutuallyExclusiveCallbackGroup()
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # Wall time: diagnostics must go on while simulated time stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(DIAGNOSTICS_PERIOD, self._publish_diagnostics,
+                                        clock=steady)
+        self._start_timer = self.create_timer(0.0, self._start, clock=steady)
+
+    # Lifecycle
+
+    def _start(self) -> None:
+        """Configure and activate, once, from within the executor."""
+        self._start_timer.cancel()
+        if self.get_parameter('autostart').value and self._state == 'unconfigured':
+            self.trigger_configure()
+            if self._state == 'inactive':
+                self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model and create publishers."""
+        try:
+            self._settings = parameters.read(self)
+            model = load_model(self._settings)
+        except UserError as error:
+            self._error = one_line(error)
+            self.get_logger().error(f'cannot configure: {self._error}')
+            return TransitionCallbackReturn.FAILURE
+        self._error = ''
+        self._outputs = Outputs(self)
+        self._use(model)
+        self._state = 'inactive'
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and start the inference thread."""
+        assert self._model is not None and self._outputs is not None
+        result = super().on_activate(state)
+        self._outputs.publish_labels(self._model)
+        topics = [self.resolve_topic_name(name) for name in self._settings.image_topics]
+        intake = Intake(len(topics))
+        self._health = Health(topics)
+        self._cameras = Cameras(self, self._health, intake, self._settings.qos,
+                                self._image_group)
+        self._worker = InferenceWorker(self._model, intake, self._settings.batch_wait,
+                                       self._cameras.decode, self._answer, self._reject)
+        self._worker.start()
+        self._state = 'active'
+        self.get_logger().info(f'active on {", ".join(topics)}')
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and end the inference thread."""
+        self._stop()
+        self._state = 'inactive'
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget model and publishers."""
+        self._release()
+        self._state = 'unconfigured'
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End, from whatever state."""
+        self._release()
+        self._state = 'finalized'
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured after a transition that broke."""
+        self._error = self._error or 'a transition broke; see the log'
+        return self.on_cleanup(state)
+
+    def _stop(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        if self._cameras is not None:
+            self._cameras.close()
+            self._cameras = None
+
+    def _release(self) -> None:
+        self._stop()
+        if self._outputs is not None:
+            self._outputs.close()
+            self._outputs = None
+        self._model = None
+
+    def destroy_node(self) -> None:
+        """End the inference thread, then the node."""
+        self._stop()
+        super().destroy_node()
+
+    # Model
+
+    def _use(self, model: ImnModel) -> None:
+        """Let the next image be answered by this model."""
+        assert self._outputs is not None
+        self._model = model
+        if self._worker is not None:
+            self._worker.model = model
+        self._outputs.publish_labels(model)
+        self.get_logger().info(
+            f'model {model.name} on {model.provider}: {", ".join(model.labels)}')
+
+    def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        """Refuse what cannot be changed now; load a new model, or refuse it and keep the old."""
+        values = {change.name: change.value for change in changes}
+        fixed = [name for name in values
+                 if name in parameters.Settings.__dataclass_fields__
+                 and name not in parameters.CHANGEABLE]
+        if fixed and self._state != 'unconfigured':
+            return SetParametersResult(successful=False, reason=(
+                f'{", ".join(fixed)} cannot change while {self._state}; deactivate and clean up '
+                'first'))
+        if 'model' in values:
+            try:
+                model = load_model(parameters.read(self), values['model'])
+            except UserError as error:
+                reason = f'model refused: {one_line(error)}'
+                self.get_logger().error(reason)
+                return SetParametersResult(successful=False, reason=reason)
+            if self._model is not None:
+                self._use(model)
+            else:
+                # The parameter has its new value only when this callback has returned.
+                self._start_timer.reset()
+        if 'batch_wait' in values and self._worker is not None:
+            self._worker.gather = values['batch_wait']
+        return SetParametersResult(successful=True)
+
+    # Images, in the inference thread
+
+    def _answer(self, model: ImnModel, frames: list[Frame], winner: Winner,
+                inference: float) -> None:
+        outputs = self._outputs
+        assert outputs is not None
+        for row, frame in enumerate(frames):
+            outputs.publish(model, frame, winner, row)
+        now = time.monotonic()
+        self._health.add_batch([frame.arrival.source for frame in frames],
+                               [now - frame.arrival.received for frame in frames], inference)
+
+    def _reject(self, arrival: Arrival, cause: str) -> None:
+        health = self._health.sources[arrival.source]
+        with self._health.lock:
+            health.bad += 1
+            health.last_error = cause
+            health.last_bad = time.monotonic()
+        if self._cameras is not None:
+            self._cameras.warn(arrival.source, 'bad image', f'no answer to an image: {cause}')
+
+    # Diagnostics
+
+    def _publish_diagnostics(self) -> None:
+        if self._cameras is not None:
+            self._cameras.look_around()
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        timeout = self.get_parameter('image_timeout').value
+        message.status = self._health.statuses(
+            self.get_fully_qualified_name().lstrip('/').replace('/', '.'),
+            self._model.provider if self._model else '', self._model_health(), timeout)
+        self._diagnostics.publish(message)
+
+    def _model_health(self) -> ModelHealth:
+        model = self._model
+        if model is None:
+            return ModelHealth(self._state, self._error)
+        asked = self._settings.provider
+        fallback = ''
+        best = best_provider()
+        if asked == 'auto' and model.provider != best:
+            fallback = f'runs on {model.provider}, though {best} is installed'
+        return ModelHealth(self._state, self._error, (
+            ('model', model.name), ('file', self.get_parameter('model').value),
+            ('labels', ', '.join(model.labels)), ('provider', model.provider),
+            ('provider asked for', asked)), fallback)
+
+
+def best_provider() -> str:
+    """Return the provider that ONNX Runtime, as installed, would use first."""
+    import onnxruntime
+    return onnxruntime.get_available_providers()[0]
+
+
+def load_model(settings: parameters.Settings, path: str | None = None) -> ImnModel:
+    """
+    Load a model and run it once for every batch size, so that the first image finds it warm.
+
+    :param settings: of the node.
+    :param path: instead of `settings.model`.
+    :raises UserError: when there is no such file, it is not a model of this package, or it does
+        not run where it should.
+    """
+    path = settings.model if path is None else path
+    if not path:
+        raise UserError('parameter model is empty; set it to the path of an exported .onnx file')
+    providers = parameters.PROVIDERS[settings.provider]
+    model = ImnModel(os.path.expanduser(path), providers=providers, threads=settings.threads)
+    if providers is not None and model.provider not in providers:
+        raise UserError(f'parameter provider is {settings.provider!r}, but ONNX Runtime offers '
+                        f'only {model.provider} for {Path(path).name}; install onnxruntime-gpu '
+                        "and its driver, or set provider to 'auto' or 'cpu'")
+    size = model.image_size
+    for count in range(1, len(settings.image_topics) + 1):
+        model.predict(np.zeros((count, size, size, 3), np.uint8))
+    return model
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """
+    Run the node until it is told to stop.
+
+    :param arguments: command line, ROS arguments included.
+    :return: exit code.
+    """
+    rclpy.init(args=arguments)
+    executor = MultiThreadedExecutor(num_threads=2)
+    node = PerceptionNode()
+    executor.add_node(node)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        executor.shutdown(timeout_sec=0.5)
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

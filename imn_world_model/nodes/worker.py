@@ -1,0 +1,98 @@
+"""The inference thread: takes the newest images, asks the model, hands the answers on."""
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from imn_world_model.errors import UserError
+from imn_world_model.inference import ImnModel, Winner
+from imn_world_model.nodes.intake import Arrival, Intake
+
+
+@dataclass(frozen=True)
+class Frame:
+    """
+    One image on its way through the model.
+
+    :param arrival: where it came from, and when.
+    :param header: std_msgs/Header of the message.
+    :param rgb: (H, W, 3) uint8, the whole picture.
+    :param image: (S, S, 3) uint8, what the model sees of it.
+    """
+
+    arrival: Arrival
+    header: Any
+    rgb: np.ndarray
+    image: np.ndarray
+
+
+class InferenceWorker(threading.Thread):
+    """
+    Runs until stopped; nothing that a message holds can end it.
+
+    :param model: answers; may be replaced at any time through the attribute of that name.
+    :param intake: where images come from.
+    :param gather: seconds to wait for the other cameras once one image is there.
+    :param decode: from an arrival to (header, rgb); raises UserError on a bad image.
+    :param answer: called with the model, its frames and their answers, row by row the same.
+    :param reject: called with an arrival that gets no answer, and the cause.
+    """
+
+    def __init__(self, model: ImnModel, intake: Intake, gather: float,
+                 decode: Callable[[Arrival], tuple[Any, np.ndarray]],
+                 answer: Callable[[ImnModel, list[Frame], Winner, float], None],
+                 reject: Callable[[Arrival, str], None]) -> None:
+        super().__init__(name='inference', daemon=True)
+        self.model = model
+        self.gather = gather
+        self._intake = intake
+        self._decode = decode
+        self._answer = answer
+        self._reject = reject
+
+    def run(self) -> None:
+        """Loop; see the class."""
+        while arrivals := self._intake.take(self.gather):
+            # Read once, so that a batch is prepared and answered by one and the same model.
+            model = self.model
+            frames = [frame for arrival in arrivals
+                      if (frame := self._frame(model, arrival)) is not None]
+            if not frames:
+                continue
+            started = time.monotonic()
+            try:
+                winner = model.predict(np.stack([frame.image for frame in frames]))
+                self._answer(model, frames, winner, time.monotonic() - started)
+            # Whatever goes wrong, out of memory included, the next image gets its chance.
+            except Exception as error:
+                for frame in frames:
+                    self._reject(frame.arrival, f'inference failed: {one_line(error)}')
+
+    def _frame(self, model: ImnModel, arrival: Arrival) -> Frame | None:
+        try:
+            header, rgb = self._decode(arrival)
+            return Frame(arrival, header, rgb, model.prepare(rgb))
+        except UserError as error:
+            self._reject(arrival, one_line(error))
+        # A library may choke on a damaged image in ways of its own.
+        except Exception as error:
+            self._reject(arrival, f'cannot be read: {one_line(error)}')
+        return None
+
+    def stop(self) -> None:
+        """Finish the batch in progress and end."""
+        self._intake.close()
+        if self.is_alive():
+            self.join()
+
+
+def one_line(error: Exception) -> str:
+    """
+    Shorten an exception to what fits in a log line.
+
+    :param error: any exception.
+    """
+    return ' '.join(str(error).split())[:300] or type(error).__name__
