@@ -1,0 +1,1 @@
+"""From recordings as they are to frames that training reads at memory speed."""

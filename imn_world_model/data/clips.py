@@ -1,0 +1,121 @@
+"""Cutting a topic's frames into clips in which one object stays in view, and clips into splits."""
+import hashlib
+
+import cv2
+import numpy as np
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+# Side of the thumbnails that scene changes and standstill are judged on.
+THUMBNAIL = 16
+
+
+def frame_change(images: np.ndarray) -> np.ndarray:
+    """
+    How much each frame differs from the one before.
+
+    :param images: (N, S, S, 3) uint8.
+    :return: (N,) mean absolute difference of 16x16 thumbnails in grey levels; 0 for the first.
+    """
+    small = np.stack([cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+                      for image in images]).astype(np.int16)
+    change = np.zeros(len(images))
+    change[1:] = np.abs(np.diff(small, axis=0)).mean((1, 2, 3))
+    return change
+
+
+def cut_clips(stamp: np.ndarray, change: np.ndarray, gap: float, scene_change: float,
+              max_length: int) -> np.ndarray:
+    """
+    Number the clips of one topic.
+
+    :param stamp: (N,) ns; zeros where nothing is known.
+    :param change: (N,) from :func:`frame_change`.
+    :param gap: seconds without a frame (or backwards) that end a clip.
+    :param scene_change: change in grey levels that ends a clip.
+    :param max_length: frames after which a clip is ended anyway.
+    :return: (N,) clip of each frame, from 0, non-decreasing.
+    """
+    seconds = np.diff(stamp, prepend=stamp[:1]) / 1e9
+    clip = np.zeros(len(stamp), np.int64)
+    length = 0
+    for i in range(1, len(stamp)):
+        length += 1
+        cut = abs(seconds[i]) > gap or change[i] > scene_change or length >= max_length
+        clip[i] = clip[i - 1] + cut
+        length = 0 if cut else length
+    return clip
+
+
+def moving(change: np.ndarray, clip: np.ndarray, threshold: float) -> np.ndarray:
+    """
+    Which frames to keep where the camera stands still.
+
+    A frame is kept once the changes since the last kept one add up to the threshold.
+
+    :param change: (N,) from :func:`frame_change`.
+    :param clip: (N,) clip of each frame.
+    :param threshold: grey levels; 0 keeps every frame.
+    :return: (N,) boolean; each clip's first frame is kept.
+    """
+    keep = np.ones(len(change), bool)
+    since = 0.0
+    for i in range(1, len(change)):
+        since += change[i]
+        keep[i] = clip[i] != clip[i - 1] or since >= threshold
+        since = 0.0 if keep[i] else since
+    return keep
+
+
+def split_clips(names: list[str], fractions: tuple[float, float], seed: int) -> np.ndarray:
+    """
+    Whole clips into train, validation and test.
+
+    Clips are ranked by a hash of name and seed, so that the same recording falls the same way
+    whatever else is read with it; with three clips or more every split gets one.
+
+    :param names: a stable name of each clip.
+    :param fractions: share of validation and of test.
+    :param seed: of the hash.
+    :return: (K,) uint8 of TRAIN, VALIDATION, TEST.
+    """
+    rank = np.array([_unit_hash(f'{seed}:{name}') for name in names])
+    split = np.full(len(names), TRAIN, np.uint8)
+    validation, test = fractions
+    split[rank < validation + test] = VALIDATION
+    split[rank < test] = TEST
+    if len(names) >= 3:
+        order = np.argsort(rank, kind='stable')
+        if test > 0 and not (split == TEST).any():
+            split[order[0]] = TEST
+        if validation > 0 and not (split == VALIDATION).any():
+            split[order[split[order] != TEST][0]] = VALIDATION
+        if not (split == TRAIN).any():
+            split[order[-1]] = TRAIN
+    return split
+
+
+def _unit_hash(text: str) -> float:
+    """:return: a number in [0, 1) that depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'big') / 2 ** 64
+
+
+def split_factors(factors: np.ndarray, fractions: tuple[float, float]) -> np.ndarray:
+    """
+    Factor combinations into train, validation and test, the same for every file.
+
+    :param factors: (N, K) integers.
+    :param fractions: share of validation and of test.
+    :return: (N,) uint8 of TRAIN, VALIDATION, TEST.
+    """
+    mixed = np.zeros(len(factors), np.uint64)
+    with np.errstate(over='ignore'):
+        for column in factors.T.astype(np.uint64):
+            mixed = (mixed ^ (column + np.uint64(0x9E3779B97F4A7C15))) * np.uint64(
+                0xBF58476D1CE4E5B9)
+            mixed ^= mixed >> np.uint64(29)
+    rank = (mixed >> np.uint64(11)).astype(np.float64) / 2 ** 53
+    validation, test = fractions
+    split = np.full(len(factors), TRAIN, np.uint8)
+    split[rank < validation + test] = VALIDATION
+    split[rank < test] = TEST
+    return split

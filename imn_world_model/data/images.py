@@ -1,0 +1,116 @@
+"""Image messages to RGB arrays: every common encoding, padded rows, either byte order."""
+from typing import Any
+
+import cv2
+import numpy as np
+
+from imn_world_model.errors import UserError
+
+
+class ImageError(UserError):
+    """An image message that cannot be shown as RGB; the message names the cause."""
+
+
+# Encoding -> (bytes per pixel, OpenCV conversion to RGB or None where it is RGB already).
+# A bayer pattern's name gives the first two pixels of the first row; OpenCV's the second row's
+# second and third, which is why the names differ.
+_PACKED: dict[str, tuple[int, int | None]] = {
+    'rgb8': (3, None), '8uc3': (3, cv2.COLOR_BGR2RGB), 'bgr8': (3, cv2.COLOR_BGR2RGB),
+    'rgba8': (4, cv2.COLOR_RGBA2RGB), 'bgra8': (4, cv2.COLOR_BGRA2RGB),
+    '8uc4': (4, cv2.COLOR_BGRA2RGB),
+    'mono8': (1, cv2.COLOR_GRAY2RGB), '8uc1': (1, cv2.COLOR_GRAY2RGB),
+    'mono16': (2, cv2.COLOR_GRAY2RGB),
+    'yuv422': (2, cv2.COLOR_YUV2RGB_UYVY), 'uyvy': (2, cv2.COLOR_YUV2RGB_UYVY),
+    'yuv422_yuy2': (2, cv2.COLOR_YUV2RGB_YUY2), 'yuyv': (2, cv2.COLOR_YUV2RGB_YUY2),
+    'nv12': (1, cv2.COLOR_YUV2RGB_NV12),
+    'bayer_rggb8': (1, cv2.COLOR_BayerBG2RGB), 'bayer_bggr8': (1, cv2.COLOR_BayerRG2RGB),
+    'bayer_gbrg8': (1, cv2.COLOR_BayerGR2RGB), 'bayer_grbg8': (1, cv2.COLOR_BayerGB2RGB),
+}
+ENCODINGS = tuple(_PACKED)
+# Encodings of depth and masks: never pictures of an object.
+NOT_PICTURES = ('16uc1', '32fc1', '64fc1', '32sc1', '16sc1')
+
+
+def message_to_rgb(message: Any) -> np.ndarray:
+    """
+    Decode an image message, from rclpy or from a recording.
+
+    :param message: ``sensor_msgs/Image`` (has ``encoding``) or ``CompressedImage`` (has
+        ``format``); only its fields are read.
+    :return: (H, W, 3) uint8 RGB; for rgb8 a view of the message's data.
+    :raises ImageError: for an unknown encoding, a wrong step or length, broken JPEG or PNG.
+    """
+    if hasattr(message, 'encoding'):
+        return raw_to_rgb(message)
+    return compressed_to_rgb(message.data, message.format)
+
+
+def compressed_to_rgb(data: Any, kind: str = '') -> np.ndarray:
+    """
+    Decode JPEG, PNG or whatever else OpenCV reads.
+
+    :param data: bytes-like.
+    :param kind: the message's format field, for the error message.
+    :return: (H, W, 3) uint8 RGB.
+    """
+    if 'compresseddepth' in kind.lower():
+        raise ImageError(f"format '{kind}' is depth, not a picture; leave its topic out")
+    buffer = np.frombuffer(data, np.uint8)
+    image = None
+    if buffer.size:
+        try:
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+        except cv2.error:                             # such as dimensions beyond OpenCV's limit
+            image = None
+    if image is None:
+        raise ImageError(f"compressed image of {buffer.size} bytes, format '{kind}', "
+                         'cannot be decoded')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def raw_to_rgb(message: Any) -> np.ndarray:
+    """
+    View ``sensor_msgs/Image`` as an array and convert its colours.
+
+    :param message: fields ``height``, ``width``, ``encoding``, ``is_bigendian``, ``step``, ``data``.
+    :return: (H, W, 3) uint8 RGB.
+    :raises ImageError: for an unknown encoding, a wrong step or length.
+    """
+    encoding = message.encoding.lower()
+    if encoding not in _PACKED:
+        kind = 'is depth or a mask, not a picture' if encoding in NOT_PICTURES else 'is unknown'
+        raise ImageError(f"encoding '{message.encoding}' {kind}; known: {', '.join(ENCODINGS)}")
+    pixel_bytes, conversion = _PACKED[encoding]
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    row_bytes = width * pixel_bytes
+    if height < 1 or width < 1:
+        raise ImageError(f'image of {width}x{height} pixels is empty')
+    if step < row_bytes:
+        raise ImageError(f"step {step} is too small: a row of {width} '{encoding}' pixels has "
+                         f'{row_bytes} bytes')
+    # NV12: a plane of brightness, then one of half the height with the colours.
+    rows = height * 3 // 2 if encoding == 'nv12' else height
+    data = np.frombuffer(message.data, np.uint8)
+    # The last row's padding may be missing.
+    if data.size < (rows - 1) * step + row_bytes:
+        raise ImageError(f"data has {data.size} bytes; {width}x{height} '{encoding}' with step "
+                         f'{step} needs {rows * step}')
+    if data.size < rows * step:
+        data = np.concatenate((data, np.zeros(rows * step - data.size, np.uint8)))
+    plane = data[:rows * step].reshape(rows, step)[:, :row_bytes]
+    if encoding == 'mono16':
+        order = '>u2' if message.is_bigendian else '<u2'
+        values = np.ascontiguousarray(plane).view(order)
+        plane = (values >> 8).astype(np.uint8)
+        pixel_bytes = 1
+    even = encoding.startswith(('yuv422', 'uyvy', 'yuyv', 'nv12'))
+    if even and (width % 2 or (encoding == 'nv12' and height % 2)):
+        raise ImageError(f"'{encoding}' needs even sides, got {width}x{height}")
+    if pixel_bytes > 1:
+        plane = plane.reshape(rows, width, pixel_bytes)
+    if conversion is None:
+        return plane
+    try:
+        return cv2.cvtColor(np.ascontiguousarray(plane), conversion)
+    except cv2.error as error:
+        raise ImageError(f"'{encoding}' of {width}x{height} cannot be converted") from error
