@@ -3,6 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from imn_world_model.config import ModelConfig
+from imn_world_model.modules import initialize
 
 
 class Decoder(nn.Module):
@@ -28,6 +29,7 @@ class Decoder(nn.Module):
         self.convolutions = nn.Sequential(*layers[:-1])       # the last layer is linear
         self.coarse_head = nn.Linear(hidden, 3 * config.coarse_size ** 2)
         self.coarse_size = config.coarse_size
+        initialize(self)
 
     def hidden(self, matrix: Tensor) -> Tensor:
         """
