@@ -25,6 +25,8 @@ class Run:
     :param config: the resolved configuration.
     :param network: weights loaded, in evaluation mode, on the CPU.
     :param crop: how images were cut before they were resized.
+    :param topics: globs of the image topics that were used; empty for all.
+    :param data_paths: where training read its data.
     :param data_hash: hash of the training data.
     :param step: optimiser steps done.
     """
@@ -33,6 +35,8 @@ class Run:
     config: Config
     network: IndependentModularNetwork
     crop: Crop
+    topics: tuple[str, ...]
+    data_paths: tuple[str, ...]
     data_hash: str
     step: int
 
@@ -84,4 +88,5 @@ def load_run(path: str | Path) -> Run:
                         'train again or restore the file') from error
     crop = Crop(mode=data['crop']['mode'],
                 roi=tuple(data['crop']['roi']) if data['crop']['roi'] else None)
-    return Run(path, config, network.eval(), crop, data['content_hash'], state['global_step'])
+    return Run(path, config, network.eval(), crop, tuple(data['topics']), tuple(data['paths']),
+               data['content_hash'], state['global_step'])

@@ -1,0 +1,221 @@
+"""``python -m imn_world_model.export``: a trained run as one ONNX file, checked before it is placed."""
+import argparse
+import json
+import logging
+import warnings
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from imn_world_model.cli import atomic_path, run_cli
+from imn_world_model.config import to_dict
+from imn_world_model.data.frames import DataOptions, load_frames
+from imn_world_model.errors import UserError
+from imn_world_model.inference import FORMAT_VERSION, OUTPUTS
+from imn_world_model.metrics import name_identities
+from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.run import Run, load_run
+from imn_world_model.winner import STRATEGIES, Strategy
+
+OPSET = 18
+# Share of validation images that fall below the novelty threshold, by construction.
+FALSE_ALARM_RATE = 0.01
+MAX_CALIBRATION_IMAGES = 2000
+# Agreement that is asked of the file before it is placed.
+MATRIX_TOLERANCE = 1e-4
+# Two candidates whose scores differ by less than this, relatively, are a tie: either may win.
+TIE = 1e-5
+
+
+class DeployedNetwork(nn.Module):
+    """
+    What the ONNX file computes: the winner of an image, normalisation included.
+
+    :param network: trained, in evaluation mode.
+    :param strategy: how the winner is found.
+    """
+
+    def __init__(self, network: IndependentModularNetwork, strategy: Strategy) -> None:
+        super().__init__()
+        if network.loss_config.independence == 'hessian':
+            # Its estimate is a random number; the robot's answer must not be.
+            network.loss_config = replace(network.loss_config, independence_weight=0.0)
+        self.network = network
+        self.strategy = strategy
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """
+        Outputs in the order of :data:`inference.OUTPUTS`.
+
+        :param image: (B, H, W, 3) uint8 RGB.
+        """
+        pixels = image.permute(0, 3, 1, 2).float() / 255.0
+        output = self.network(pixels, self.strategy)
+        recon = (output.recon.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+        encoding = output.encoding
+        return (output.identity, output.score, output.identity_scores, output.active,
+                output.transform, encoding.comp_T, encoding.mu, encoding.logvar.exp(),
+                recon.permute(0, 2, 3, 1))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """
+    What validation images tell about the scores.
+
+    :param novelty_threshold: a score below it is novel.
+    :param temperature: confidence is softmax(identity_scores / temperature) of the winner.
+    """
+
+    novelty_threshold: float
+    temperature: float
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, images: np.ndarray) -> Calibration:
+    """
+    Threshold and temperature from images that training did not see.
+
+    The temperature is the median lead of the winner over the runner-up, divided by the log-odds
+    of 0.99: a typical lead reads as a confidence of 0.99, a tie of two as 0.5.
+
+    :param network: a :class:`DeployedNetwork`.
+    :param images: (K, S, S, 3) uint8.
+    """
+    if len(images) == 0:
+        return Calibration(float('-inf'), 1.0)
+    scores, leads = [], []
+    for part in torch.from_numpy(np.ascontiguousarray(images)).split(64):
+        _, score, identity_scores, *_ = network(part)
+        scores.append(score)
+        best = identity_scores.topk(min(2, identity_scores.shape[1]), dim=1).values
+        leads.append(best[:, 0] - best[:, -1])
+    threshold = float(np.quantile(torch.cat(scores).numpy(), FALSE_ALARM_RATE))
+    lead = float(torch.cat(leads).median())
+    return Calibration(threshold, max(lead / float(np.log(0.99 / 0.01)), 1e-3))
+
+
+def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[str, str],
+                examples: np.ndarray, strategy: str = 'fast') -> None:
+    """
+    Write an ONNX file that gives the network's answers, or leave no file at all.
+
+    :param network: trained.
+    :param path: the ``.onnx`` file.
+    :param metadata: further ``metadata_props``.
+    :param examples: (K, S, S, 3) uint8 real images, checked beside random ones; may be empty.
+    :param strategy: key of ``winner.STRATEGIES``.
+    :raises UserError: when ONNX Runtime's answers differ from torch's.
+    """
+    deployed = DeployedNetwork(network.eval(), STRATEGIES[strategy]).eval()
+    size = network.config.image_size
+    rng = np.random.default_rng(0)
+    with atomic_path(path) as scratch:
+        with warnings.catch_warnings():
+            # The exporter's own deprecations and its remarks on operators left untranslated.
+            warnings.simplefilter('ignore')
+            logging.getLogger('torch.onnx').setLevel(logging.ERROR)
+            torch.onnx.export(
+                deployed, (torch.from_numpy(_noise(rng, 3, size)),), str(scratch),
+                input_names=['image'], output_names=list(OUTPUTS), opset_version=OPSET,
+                dynamic_shapes={'image': {0: torch.export.Dim('batch', min=1)}},
+                dynamo=True, external_data=False, verbose=False)
+        model = onnx.load(scratch)
+        for key, value in metadata.items():
+            entry = model.metadata_props.add()
+            entry.key, entry.value = key, value
+        onnx.checker.check_model(model)
+        onnx.save(model, scratch)
+        for batch in (_noise(rng, 1, size), _noise(rng, 3, size), _noise(rng, 16, size),
+                      examples[:16]):
+            if len(batch):
+                _compare(deployed, scratch, batch)
+
+
+def _noise(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    return rng.integers(1, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+@torch.no_grad()
+def _compare(deployed: DeployedNetwork, path: Path, images: np.ndarray) -> None:
+    """Raise when the file's answers to a batch are not torch's."""
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    images = np.ascontiguousarray(images)
+    theirs = dict(zip(OUTPUTS, session.run(list(OUTPUTS), {'image': images}), strict=True))
+    ours = dict(zip(OUTPUTS, (value.numpy() for value in deployed(torch.from_numpy(images))),
+                    strict=True))
+    same = (ours['identity'] == theirs['identity']) & (ours['active'] == theirs['active']).all(1)
+    # A tie may fall either way; its two winners must then score alike.
+    gap = np.abs(ours['score'] - theirs['score']) / np.abs(ours['score']).clip(1e-6)
+    if not (same | (gap < TIE)).all():
+        raise UserError(f'export of {path.name} failed its check: {int((~same).sum())} of '
+                        f'{len(images)} winners differ between torch and ONNX Runtime')
+    for name in ('transform', 'module_transforms', 'latent_mean', 'latent_variance',
+                 'identity_scores'):
+        error = np.abs(ours[name] - theirs[name])[same].max(initial=0.0)
+        scale = np.abs(ours[name]).max()
+        if error > MATRIX_TOLERANCE * scale:
+            raise UserError(f'export of {path.name} failed its check: {name} differs by '
+                            f'{error / scale:.1e} (relative) between torch and ONNX Runtime')
+
+
+def run_metadata(run: Run, name: str, labels: list[str], calibration: Calibration
+                 ) -> dict[str, str]:
+    """:return: the ``metadata_props`` of the contract."""
+    config = {**to_dict(run.config), 'crop': asdict(run.crop)}
+    return {'imn_format_version': FORMAT_VERSION, 'name': name, 'labels': json.dumps(labels),
+            'config': json.dumps(config), 'training_data_hash': run.data_hash,
+            'novelty_threshold': repr(calibration.novelty_threshold),
+            'temperature': repr(calibration.temperature)}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the export."""
+    parser = argparse.ArgumentParser(prog='imn_world_model.export', description=__doc__)
+    parser.add_argument('--run', type=Path, required=True, help='run folder that train wrote')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE.onnx')
+    parser.add_argument('--data', nargs='+', type=Path, metavar='PATH',
+                        help='data of the run (default: where training read it); its validation '
+                             'images set the novelty threshold and the confidence')
+    parser.add_argument('--labels', nargs='+', metavar='NAME',
+                        help='a name for each identity, in order')
+    parser.add_argument('--label', metavar='FACTOR',
+                        help='name identities after this label of the validation images, such as '
+                             'shape')
+    parser.add_argument('--ground-truth-topic', metavar='TOPIC',
+                        help='topic of a log that carries the labels for --label')
+    parser.add_argument('--strategy', choices=tuple(STRATEGIES), default='fast',
+                        help='how the winner is found')
+    options = parser.parse_args(arguments)
+
+    run = load_run(options.run)
+    n = run.config.model.num_identities
+    paths = options.data or [Path(path) for path in run.data_paths]
+    frames = load_frames(paths, DataOptions(
+        size=run.config.model.image_size, crop=run.crop, topics=run.topics,
+        ground_truth_topic=options.ground_truth_topic))
+    chosen = np.flatnonzero(frames.split == 1)[:MAX_CALIBRATION_IMAGES]
+    images = frames.images[chosen]
+    deployed = DeployedNetwork(run.network, STRATEGIES[options.strategy]).eval()
+    calibration = calibrate(deployed, images)
+    if options.labels and len(options.labels) != n:
+        raise UserError(f'--labels has {len(options.labels)} names for {n} identities')
+    labels = options.labels or [f'identity {j}' for j in range(n)]
+    if options.label:
+        if options.label not in frames.labels:
+            raise UserError(f"the data has no label '{options.label}'; it has "
+                            f'{", ".join(frames.labels) or "none"}')
+        labels = name_identities(run.network, images, frames.labels[options.label][chosen],
+                                 frames.label_names[options.label])
+    metadata = run_metadata(run, options.out.stem, labels, calibration)
+    export_onnx(run.network, options.out, metadata, images[:16], options.strategy)
+    print(f'{options.out}: identities {", ".join(labels)}; checked against torch')
+
+
+if __name__ == '__main__':
+    run_cli(main)

@@ -1,0 +1,220 @@
+"""An exported model on ONNX Runtime: numpy images in, named answers out. Needs no torch, no ROS."""
+import json
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from imn_world_model.errors import UserError
+from imn_world_model.preprocess import Crop, prepare
+
+FORMAT_VERSION = '1'
+# In the order of the file's outputs; shapes and types in Winner.
+OUTPUTS = ('identity', 'score', 'identity_scores', 'active', 'transform', 'module_transforms',
+           'latent_mean', 'latent_variance', 'reconstruction')
+LFS_MAGIC = b'version https://git-lfs'
+# Short names that users write for ONNX Runtime's providers, best first.
+PROVIDERS = {'tensorrt': 'TensorrtExecutionProvider', 'cuda': 'CUDAExecutionProvider',
+             'cpu': 'CPUExecutionProvider'}
+
+
+class ModelError(UserError):
+    """A model file that cannot be used; the message names it, the cause and the remedy."""
+
+
+@dataclass(frozen=True)
+class Winner:
+    """
+    The winners of B images.
+
+    :param identity: (B,) int64, the winning identity.
+    :param score: (B,) float32, Eq. (9) of the winner.
+    :param identity_scores: (B, n) float32, the best score of each identity.
+    :param active: (B, m) bool, the winning subset of modules.
+    :param transform: (B, u, u) float32, product of the active modules' matrices.
+    :param module_transforms: (B, m, u, u) float32.
+    :param latent_mean: (B, m, L) float32, Lie-algebra coordinates.
+    :param latent_variance: (B, m, L) float32, their variance.
+    :param reconstruction: (B, H, W, 3) uint8 RGB.
+    :param label: B names of the identities.
+    :param confidence: (B,) float32 in [0, 1], of the identity against the other identities.
+    :param novel: (B,) bool, whether the score is below the model's novelty threshold.
+    """
+
+    identity: np.ndarray
+    score: np.ndarray
+    identity_scores: np.ndarray
+    active: np.ndarray
+    transform: np.ndarray
+    module_transforms: np.ndarray
+    latent_mean: np.ndarray
+    latent_variance: np.ndarray
+    reconstruction: np.ndarray
+    label: list[str]
+    confidence: np.ndarray
+    novel: np.ndarray
+
+
+class ImnModel:
+    """
+    An exported model. Safe to call from several threads; calls run one after another.
+
+    :param path: the ``.onnx`` file.
+    :param providers: ONNX Runtime providers to try, best first: ``tensorrt``, ``cuda``, ``cpu`` or
+        full names. By default TensorRT, CUDA, CPU, as far as they are installed. The CPU is always
+        tried last, with a warning when a provider that was asked for is not used.
+    :param threads: of one inference; 0 lets ONNX Runtime use every core.
+    :raises ModelError: when the file is missing, broken, or no model of this format.
+    """
+
+    def __init__(self, path: str | Path, providers: Sequence[str] | None = None,
+                 threads: int = 0) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        _check_file(self.path)
+        chosen = _choose_providers(providers)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3                # its warnings are for graph authors
+        # Threads that spin while they wait would keep a core busy on an idle robot.
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(self.path), options,
+                providers=[(name, _provider_options(name, self.path)) for name in chosen])
+        except Exception as error:                    # ONNX Runtime's own exception classes
+            raise ModelError(f'{self.path} is not a readable ONNX file ({_first_line(error)}); '
+                             'export it again') from error
+        self.provider: str = self._session.get_providers()[0]
+        if providers and self.provider != chosen[0]:
+            warnings.warn(f'{chosen[0]} could not be started; {self.path.name} runs on '
+                          f'{self.provider}', stacklevel=2)
+        self._read_metadata()
+
+    def _read_metadata(self) -> None:
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        version = metadata.get('imn_format_version')
+        outputs = tuple(item.name for item in self._session.get_outputs())
+        if version is None or outputs != OUTPUTS:
+            raise ModelError(f'{self.path} is an ONNX file, but not of this project; give one that '
+                             '`python -m imn_world_model.export` wrote')
+        if version != FORMAT_VERSION:
+            raise ModelError(f'{self.path} has format version {version}, this program reads '
+                             f'{FORMAT_VERSION}; export the run again with this version')
+        try:
+            config: dict[str, Any] = json.loads(metadata['config'])
+            self.labels: tuple[str, ...] = tuple(json.loads(metadata['labels']))
+            self.name: str = metadata['name']
+            self.training_data_hash: str = metadata['training_data_hash']
+            self.novelty_threshold = float(metadata['novelty_threshold'])
+            self._temperature = float(metadata['temperature'])
+            sizes = config['model']
+            self.image_size: int = sizes['image_size']
+            self.num_modules: int = sizes['num_modules']
+            self.num_identities: int = sizes['num_identities']
+            self.latent_dim: int = sizes['num_latents']
+            self.matrix_dim: int = sizes['matrix_size']
+            roi = config['crop']['roi']
+            self.crop = Crop(config['crop']['mode'], tuple(roi) if roi else None)
+        except (KeyError, ValueError, TypeError) as error:
+            raise ModelError(f'{self.path} has broken metadata ({error}); export the run '
+                             'again') from error
+
+    def prepare(self, rgb: np.ndarray) -> np.ndarray:
+        """
+        Cut and resize a camera image exactly as training did.
+
+        :param rgb: (H, W, 3) uint8 RGB.
+        :return: (S, S, 3) uint8.
+        :raises UserError: for another shape or type, or a region of interest outside the image.
+        """
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
+            raise UserError(f'an image must be (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}')
+        return prepare(rgb, self.image_size, self.crop)
+
+    def predict(self, images: np.ndarray) -> Winner:
+        """
+        Find the winners.
+
+        :param images: (B, S, S, 3) uint8 from :meth:`prepare`, B at least 1.
+        :raises UserError: for another shape or type.
+        """
+        size = self.image_size
+        if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3) or len(images) == 0:
+            raise UserError(f'{self.name} takes (B, {size}, {size}, 3) uint8 with B at least 1, '
+                            f'got {images.shape} {images.dtype}')
+        with self._lock:
+            values = self._session.run(list(OUTPUTS), {'image': np.ascontiguousarray(images)})
+        answer = dict(zip(OUTPUTS, values, strict=True))
+        odds = answer['identity_scores'] / self._temperature
+        odds = np.exp(odds - odds.max(axis=1, keepdims=True))
+        confidence = odds / odds.sum(axis=1, keepdims=True)
+        identity = answer['identity']
+        return Winner(
+            **answer, label=[self.labels[j] for j in identity],
+            confidence=confidence[np.arange(len(identity)), identity].astype(np.float32),
+            novel=answer['score'] < self.novelty_threshold)
+
+    def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
+        """
+        Run once per batch size, so that the first real image does not pay for the set-up.
+
+        :param batch_sizes: as many images at a time as will come later.
+        """
+        for count in batch_sizes:
+            self.predict(np.zeros((count, self.image_size, self.image_size, 3), np.uint8))
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(f'model {path} does not exist; give an .onnx file that export wrote')
+    with path.open('rb') as stream:
+        head = stream.read(len(LFS_MAGIC))
+    if head == LFS_MAGIC:
+        raise ModelError(f'{path} is a Git LFS pointer, not a model; run `git lfs pull`')
+    if not head:
+        raise ModelError(f'{path} is empty; export it again')
+
+
+def _choose_providers(wanted: Sequence[str] | None) -> list[str]:
+    """:return: full names, the CPU last."""
+    available = onnxruntime.get_available_providers()
+    cpu = PROVIDERS['cpu']
+    if wanted is None:
+        return [name for name in PROVIDERS.values() if name in available]
+    names = [PROVIDERS.get(name.lower(), name) for name in wanted]
+    for name in names:
+        if name not in onnxruntime.get_all_providers():
+            raise UserError(f"unknown provider '{name}'; choose from {', '.join(PROVIDERS)}")
+        if name not in available:
+            warnings.warn(f'{name} is not in this onnxruntime; install onnxruntime-gpu for it. '
+                          f'Available: {", ".join(available)}', stacklevel=3)
+    usable = [name for name in names if name in available]
+    return usable if cpu in usable else [*usable, cpu]
+
+
+def _provider_options(name: str, path: Path) -> dict[str, str]:
+    if name != PROVIDERS['tensorrt']:
+        return {}
+    base = os.environ.get('IMN_CACHE_DIR', '~/.cache/imn_world_model')
+    folder = Path(base).expanduser() / 'tensorrt'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f'engine cache {folder} is not writable; set IMN_CACHE_DIR to one that '
+                         'is') from error
+    if not any(folder.glob('*.engine')):
+        warnings.warn(f'TensorRT builds its engine for {path.name}; the first time takes minutes, '
+                      f'later starts read it from {folder}', stacklevel=4)
+    return {'trt_engine_cache_enable': '1', 'trt_engine_cache_path': str(folder),
+            'trt_fp16_enable': '0'}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
