@@ -19,6 +19,7 @@ from imn_world_model.errors import UserError
 from imn_world_model.inference import FORMAT_VERSION, OUTPUTS
 from imn_world_model.metrics import name_identities
 from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.observe import observe
 from imn_world_model.run import Run, load_run
 from imn_world_model.winner import STRATEGIES, Strategy
 
@@ -210,8 +211,9 @@ def main(arguments: list[str] | None = None) -> None:
         if options.label not in frames.labels:
             raise UserError(f"the data has no label '{options.label}'; it has "
                             f'{", ".join(frames.labels) or "none"}')
-        labels = name_identities(run.network, images, frames.labels[options.label][chosen],
-                                 frames.label_names[options.label])
+        labels = name_identities(observe(run.network, images).identity,
+                                 frames.labels[options.label][chosen],
+                                 frames.label_names[options.label], n)
     metadata = run_metadata(run, options.out.stem, labels, calibration)
     export_onnx(run.network, options.out, metadata, images[:16], options.strategy)
     print(f'{options.out}: identities {", ".join(labels)}; checked against torch')

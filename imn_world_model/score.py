@@ -1,11 +1,11 @@
-"""The three terms that judge a candidate: image Eq. (7), independence Eq. (8), KL; together Eq. (9)."""
+"""The terms that judge a candidate: image Eq. (7), independence Eq. (8), KL; their sum Eq. (9)."""
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-# Squared errors are summed over the pixels of a 64x64 image; other sizes are brought to that scale,
-# so that one weight means the same balance against the KL term at every size.
+# Squared errors are summed over the pixels of a 64x64 image; other sizes are brought to that
+# scale, so that one weight means the same balance against the KL term at every size.
 REFERENCE_PIXELS = 64 * 64
 
 
@@ -13,8 +13,8 @@ def image_loss(recon: Tensor, image: Tensor) -> Tensor:
     """
     Eq. (7), as the squared error summed over pixels and channels.
 
-    The paper's text says mean-squared error, its formula a norm; the sum keeps the image and the KL
-    term in the proportion of a Gaussian likelihood.
+    The paper's text says mean-squared error, its formula a norm; the sum keeps the image and the
+    KL term in the proportion of a Gaussian likelihood.
 
     :param recon: (..., 3, H, W).
     :param image: broadcastable to ``recon``, in [0, 1].

@@ -1,0 +1,56 @@
+"""A network's answers to many images, as plain arrays."""
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.pictures import to_uint8
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Observation:
+    """
+    Answers to K images.
+
+    :param identity: (K,) winners.
+    :param subset: (K,) winning subsets.
+    :param score: (K,) Eq. (9).
+    :param latents: (K, m*L) posterior means.
+    :param kl: (K, m) nats.
+    :param error: (K,) squared error per pixel and channel of the clamped reconstruction.
+    :param recon: (K, S, S, 3) uint8, or empty when not asked for.
+    """
+
+    identity: np.ndarray
+    subset: np.ndarray
+    score: np.ndarray
+    latents: np.ndarray
+    kl: np.ndarray
+    error: np.ndarray
+    recon: np.ndarray
+
+
+@torch.no_grad()
+def observe(network: IndependentModularNetwork, images: np.ndarray,
+            keep_recon: bool = False) -> Observation:
+    """
+    Run a network over images.
+
+    :param network: in evaluation mode.
+    :param images: (K, S, S, 3) uint8, K at least 1.
+    :param keep_recon: whether to keep the reconstructions.
+    """
+    rows: list[tuple[np.ndarray, ...]] = []
+    for start in range(0, len(images), BATCH):
+        part = torch.from_numpy(np.ascontiguousarray(images[start:start + BATCH]))
+        image = part.movedim(-1, 1).float() / 255.0
+        output = network(image)
+        encoding = output.encoding
+        error = (output.recon.clamp(0, 1) - image).square().mean((1, 2, 3))
+        recon = to_uint8(output.recon) if keep_recon else np.zeros((len(image), 0), np.uint8)
+        rows.append((output.identity.numpy(), output.subset.numpy(), output.score.numpy(),
+                     encoding.mu.flatten(1).numpy(), encoding.kl.numpy(), error.numpy(), recon))
+    return Observation(*(np.concatenate(column) for column in zip(*rows, strict=True)))
