@@ -1,4 +1,5 @@
-"""Which identity takes which group of images in training, and how identities come apart.
+"""
+Which identity takes which group of images in training, and how identities come apart.
 
 The paper picks the best candidate image by image, from the first step on. Tried as it stands, the
 identity becomes whatever saves most pixels first (the floor's hue). What it becomes is a matter of

@@ -1,4 +1,5 @@
-"""The two pools of modules: compositional ones that see the image, identities that do not.
+"""
+The two pools of modules: compositional ones that see the image, identities that do not.
 
 A compositional module is the encoder of a Lie-group VAE (Zhu et al. 2021, arXiv:2106.03375): Eq. (1) and
 (3) of the paper. An identity module is nothing but a learned matrix.

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from rclpy.callback_groups import CallbackGroup
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from rclpy.serialization import deserialize_message
@@ -19,6 +20,7 @@ try:
 except ImportError:  # ROS 2 Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+MAX_LOST_AT_ONCE = 10_000
 TYPES = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
 
 
@@ -48,17 +50,22 @@ class Cameras:
         self._stamps = [0] * len(self._types)
         self._subscriptions = [self._subscribe(source) for source in range(len(self._types))]
 
-    def _subscribe(self, source: int) -> Subscription:
+    def _subscribe(self, source: int) -> Subscription | None:
+        """Subscribe, or return None while this process uses the topic with another type."""
         kind = self._types[source]
 
         def receive(payload: bytes) -> None:
             self._receive(source, kind, payload)
 
-        return self._node.create_subscription(
-            kind, self._health.sources[source].topic, receive, self._qos, raw=True,
-            callback_group=self._group, event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=lambda event: self._incompatible(source, event),
-                message_lost=lambda event: self._lost(source, event)))
+        try:
+            return self._node.create_subscription(
+                kind, self._health.sources[source].topic, receive, self._qos, raw=True,
+                callback_group=self._group, event_callbacks=SubscriptionEventCallbacks(
+                    incompatible_qos=lambda event: self._incompatible(source, event),
+                    message_lost=lambda event: self._lost(source, event)))
+        except rclpy_implementation.RCLError as error:
+            self.warn(source, 'subscribe', f'cannot subscribe yet: {" ".join(str(error).split())}')
+            return None
 
     def _receive(self, source: int, kind: type, payload: bytes) -> None:
         now = time.monotonic()
@@ -79,8 +86,10 @@ class Cameras:
         self.warn(source, 'qos', problem)
 
     def _lost(self, source: int, event: Any) -> None:
+        # Fast DDS sometimes reports a change of billions; one image at least was lost then.
+        change = event.total_count_change
         with self._health.lock:
-            self._health.sources[source].lost += event.total_count_change
+            self._health.sources[source].lost += change if change < MAX_LOST_AT_ONCE else 1
 
     def warn(self, source: int, cause: str, text: str) -> None:
         """
@@ -121,10 +130,9 @@ class Cameras:
 
     def look_around(self) -> None:
         """Count publishers; follow a topic whose publishers turn out to be of the other type."""
-        for source, subscription in enumerate(self._subscriptions):
-            health = self._health.sources[source]
+        for source, health in enumerate(self._health.sources):
             types = [info.topic_type
-                     for info in self._node.get_publishers_info_by_topic(subscription.topic_name)]
+                     for info in self._node.get_publishers_info_by_topic(health.topic)]
             with self._health.lock:
                 health.publishers = len(types)
                 if not types:
@@ -132,15 +140,19 @@ class Cameras:
             offered = {TYPES[name] for name in types if name in TYPES}
             if types and not offered:
                 self.warn(source, 'type', f'carries {types[0]}, which is no image')
-            elif offered and self._types[source] not in offered:
-                self._node.destroy_subscription(subscription)
-                self._types[source] = offered.pop()
+            subscription = self._subscriptions[source]
+            if subscription is None:
                 self._subscriptions[source] = self._subscribe(source)
+            elif offered and self._types[source] not in offered:
+                # The executor lets go of it a little later; only then the type can be another.
+                self._node.destroy_subscription(subscription)
+                self._subscriptions[source] = None
+                self._types[source] = offered.pop()
                 self._node.get_logger().info(
-                    f'{health.topic} carries {self._types[source].__name__}; subscribed to that')
+                    f'{health.topic} carries {self._types[source].__name__}; subscribing to that')
 
     def close(self) -> None:
         """Unsubscribe."""
-        for subscription in self._subscriptions:
+        for subscription in filter(None, self._subscriptions):
             self._node.destroy_subscription(subscription)
         self._subscriptions = []

@@ -6,13 +6,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
 from imn_world_model.errors import UserError
+from imn_world_model.inference import PROVIDERS
 
-PROVIDERS = {
-    'auto': None,
-    'cpu': ('CPUExecutionProvider',),
-    'cuda': ('CUDAExecutionProvider',),
-    'tensorrt': ('TensorrtExecutionProvider', 'CUDAExecutionProvider'),
-}
+PROVIDER_CHOICES = ('auto', *PROVIDERS)
 RELIABILITIES = {
     'best_effort': QoSReliabilityPolicy.BEST_EFFORT,
     'reliable': QoSReliabilityPolicy.RELIABLE,
@@ -34,13 +30,13 @@ class Settings:
     provider: str = 'auto'
     threads: int = 0
     qos_reliability: str = 'best_effort'
-    qos_depth: int = 1
+    qos_depth: int = 5
     batch_wait: float = 0.002
     image_timeout: float = 2.0
     autostart: bool = True
 
     def __post_init__(self) -> None:
-        for name, choices in (('provider', PROVIDERS), ('qos_reliability', RELIABILITIES)):
+        for name, choices in (('provider', PROVIDER_CHOICES), ('qos_reliability', RELIABILITIES)):
             if getattr(self, name) not in choices:
                 raise UserError(f'parameter {name} is {getattr(self, name)!r}; '
                                 f'use one of: {", ".join(choices)}')
@@ -72,13 +68,14 @@ def declare(node: Node) -> None:
              'new model and swaps it in; a bad file is refused and the old model goes on.')
     describe('image_topics', 'Camera topics, sensor_msgs/Image or CompressedImage in any mix. A '
              'name that ends in /compressed is taken for compressed until a publisher shows.')
-    describe('provider', f'Where the model runs: {", ".join(PROVIDERS)}. Only auto may fall back '
-             'to another provider, and diagnostics then say so.')
+    describe('provider', f'Where the model runs: {", ".join(PROVIDER_CHOICES)}. Only auto may '
+             'fall back to another provider, and diagnostics then say so.')
     describe('threads', 'Threads of one inference; 0 lets ONNX Runtime use every core.',
              integer_range=[IntegerRange(from_value=0, to_value=256, step=1)])
     describe('qos_reliability', f'Of the image subscriptions: {", ".join(RELIABILITIES)}. '
-             'best_effort matches every publisher.')
-    describe('qos_depth', 'Images that DDS keeps for the node; the newest wins in any case.',
+             'best_effort matches every publisher; reliable also brings uncompressed images whole '
+             'that a busy machine would otherwise lose.')
+    describe('qos_depth', 'Images that DDS keeps until the node takes them all; the newest wins.',
              integer_range=[IntegerRange(from_value=1, to_value=100, step=1)])
     describe('batch_wait', 'Seconds to wait for the other cameras once one image is there, so '
              'that cameras that fire together share one inference.',

@@ -7,24 +7,25 @@ The perception node: camera images in, object identities and transform matrices 
 A managed (lifecycle) node that by default configures and activates itself. The executor's threads
 only pass messages on; images are read and answered in a thread of their own (worker.py).
 """
-import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import onnxruntime
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from imn_world_model.errors import UserError
-from imn_world_model.inference import ImnModel, Winner
+from imn_world_model.inference import PROVIDERS, ImnModel, Winner
 from imn_world_model.nodes import parameters
 from imn_world_model.nodes.cameras import Cameras
 from imn_world_model.nodes.health import Health, ModelHealth
@@ -57,6 +58,7 @@ class PerceptionNode(LifecycleNode):
         self._cameras: Cameras | None = None
         self._worker: InferenceWorker | None = None
         self._settings = parameters.Settings()
+        self._topics: list[str] = []
         self._health = Health([])
         self._image_group = MutuallyExclusiveCallbackGroup()
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -81,8 +83,9 @@ class PerceptionNode(LifecycleNode):
         """Load the model and create publishers."""
         try:
             self._settings = parameters.read(self)
+            self._topics = [self.resolve_topic_name(name) for name in self._settings.image_topics]
             model = load_model(self._settings)
-        except UserError as error:
+        except (UserError, InvalidTopicNameException) as error:
             self._error = one_line(error)
             self.get_logger().error(f'cannot configure: {self._error}')
             return TransitionCallbackReturn.FAILURE
@@ -97,16 +100,15 @@ class PerceptionNode(LifecycleNode):
         assert self._model is not None and self._outputs is not None
         result = super().on_activate(state)
         self._outputs.publish_labels(self._model)
-        topics = [self.resolve_topic_name(name) for name in self._settings.image_topics]
-        intake = Intake(len(topics))
-        self._health = Health(topics)
+        intake = Intake(len(self._topics))
+        self._health = Health(self._topics)
         self._cameras = Cameras(self, self._health, intake, self._settings.qos,
                                 self._image_group)
         self._worker = InferenceWorker(self._model, intake, self._settings.batch_wait,
                                        self._cameras.decode, self._answer, self._reject)
         self._worker.start()
         self._state = 'active'
-        self.get_logger().info(f'active on {", ".join(topics)}')
+        self.get_logger().info(f'active on {", ".join(self._topics)}')
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -240,9 +242,9 @@ class PerceptionNode(LifecycleNode):
 
 
 def best_provider() -> str:
-    """Return the provider that ONNX Runtime, as installed, would use first."""
-    import onnxruntime
-    return onnxruntime.get_available_providers()[0]
+    """Return the fastest provider that the installed ONNX Runtime was built with."""
+    available = onnxruntime.get_available_providers()
+    return next(name for name in PROVIDERS.values() if name in available)
 
 
 def load_model(settings: parameters.Settings, path: str | None = None) -> ImnModel:
@@ -257,15 +259,16 @@ def load_model(settings: parameters.Settings, path: str | None = None) -> ImnMod
     path = settings.model if path is None else path
     if not path:
         raise UserError('parameter model is empty; set it to the path of an exported .onnx file')
-    providers = parameters.PROVIDERS[settings.provider]
-    model = ImnModel(os.path.expanduser(path), providers=providers, threads=settings.threads)
-    if providers is not None and model.provider not in providers:
+    wanted = None if settings.provider == 'auto' else PROVIDERS[settings.provider]
+    with warnings.catch_warnings():
+        # What it would warn of is an error here, or told by diagnostics.
+        warnings.simplefilter('ignore')
+        model = ImnModel(Path(path).expanduser(), [wanted] if wanted else None, settings.threads)
+    if wanted not in (None, model.provider):
         raise UserError(f'parameter provider is {settings.provider!r}, but ONNX Runtime offers '
                         f'only {model.provider} for {Path(path).name}; install onnxruntime-gpu '
                         "and its driver, or set provider to 'auto' or 'cpu'")
-    size = model.image_size
-    for count in range(1, len(settings.image_topics) + 1):
-        model.predict(np.zeros((count, size, size, 3), np.uint8))
+    model.warm_up(range(1, len(settings.image_topics) + 1))
     return model
 
 
