@@ -49,9 +49,12 @@ setup(
         'filelock',
         'filterpy',
         'h5py',
+        'lz4',
+        'mcap',
         'pyyaml',
         'rosbags',
         'tqdm',
+        'zstandard',
     ],
     extras_require={
         'train': [

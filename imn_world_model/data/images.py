@@ -90,6 +90,8 @@ def raw_to_rgb(message: Any) -> np.ndarray:
                          f'{row_bytes} bytes')
     # NV12: a plane of brightness, then one of half the height with the colours.
     rows = height * 3 // 2 if encoding == 'nv12' else height
+    if rows == 1:
+        step = row_bytes    # padding that is never used could otherwise ask for 4 GiB
     data = np.frombuffer(message.data, np.uint8)
     # The last row's padding may be missing.
     if data.size < (rows - 1) * step + row_bytes:

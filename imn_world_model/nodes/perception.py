@@ -19,8 +19,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -85,7 +85,7 @@ class PerceptionNode(LifecycleNode):
             self._settings = parameters.read(self)
             self._topics = [self.resolve_topic_name(name) for name in self._settings.image_topics]
             model = load_model(self._settings)
-        except (UserError, InvalidTopicNameException) as error:
+        except (UserError, rclpy_implementation.RCLError) as error:
             self._error = one_line(error)
             self.get_logger().error(f'cannot configure: {self._error}')
             return TransitionCallbackReturn.FAILURE

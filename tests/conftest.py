@@ -1,0 +1,85 @@
+"""What several test files share: a ROS domain of their own, small real models, a running graph."""
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pytest
+
+# Domains above 101 collide with ephemeral ports on Linux.
+DOMAINS = range(1, 102)
+
+
+def _claim_domain() -> tuple[int, IO[str]]:
+    """Find a domain that no other test session on this machine uses, and hold it."""
+    for domain in DOMAINS:
+        lock = open(f'/tmp/imn_world_model_ros_domain_{domain}.lock', 'w')  # noqa: SIM115 held open
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return domain, lock
+        except BlockingIOError:
+            lock.close()
+    raise RuntimeError('every ROS domain is taken by another test session')
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests' ROS traffic to this machine and to this session."""
+    domain, config.imn_domain_lock = _claim_domain()  # type: ignore[attr-defined]
+    os.environ['ROS_DOMAIN_ID'] = str(domain)
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
+
+def _export_untrained(path: Path) -> Path:
+    """Export the debug preset's network as it is before training, with identities set apart."""
+    import torch
+
+    from imn_world_model.config import preset
+    from imn_world_model.export import Calibration, export_onnx, run_metadata
+    from imn_world_model.model import IndependentModularNetwork
+    from imn_world_model.preprocess import Crop
+    from imn_world_model.run import Run
+
+    torch.manual_seed(0)
+    config = preset('debug')
+    network = IndependentModularNetwork(config.model, config.loss)
+    with torch.no_grad():
+        # Fresh weights answer every image alike; larger ones make answers depend on the image.
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    run = Run(path.parent, config, network, Crop(), (), (), 'none', 0)
+    labels = [f'thing {j}' for j in range(config.model.num_identities)]
+    metadata = run_metadata(run, path.stem, labels, Calibration(float('-inf'), 1.0))
+    export_onnx(network, path, metadata, np.zeros((0, 1, 1, 3), np.uint8))
+    return path
+
+
+@pytest.fixture(scope='session')
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small untrained model, exported the real way: fast, and its answers vary."""
+    return _export_untrained(tmp_path_factory.mktemp('model') / 'tiny.onnx')
+
+
+@pytest.fixture(scope='session')
+def other_model(tiny_model: Path) -> Path:
+    """Return the same network under another name and with other labels."""
+    import onnx
+    model = onnx.load(tiny_model)
+    for entry in model.metadata_props:
+        if entry.key == 'name':
+            entry.value = 'other'
+        elif entry.key == 'labels':
+            entry.value = entry.value.replace('thing', 'item')
+    path = tiny_model.with_name('other.onnx')
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def graph() -> Iterator[Any]:
+    """Yield a node of the tests' own."""
+    from ros_graph import Graph
+    graph = Graph()
+    yield graph
+    graph.close()
