@@ -167,10 +167,16 @@ def _small(config: Config) -> Config:
     return replace(config, model=model)
 
 
+# Clips: views of one object share its identity. The identity is free for the whole group while a
+# coordinate costs its nats in every view, so that what the views share leaves the coordinates.
 _CLIPS = Config(
+    model=ModelConfig(basis_std=0.05, identity_std=0.1),
     loss=LossConfig(kl_weight=5.0, kl_weight_end=3.0),
-    train=TrainConfig(share='clip', views=4, single_identity_steps=1500, balance=2.0,
-                      restart_every=400))
+    train=TrainConfig(steps=4000, batch_size=64, learning_rate=2e-3, share='clip', views=4,
+                      single_identity_steps=400, kl_warm_up=400, balance=2.0, restart_every=250))
+# Robot logs: a clip keeps its colours, so that each view is recoloured by a curve of its own;
+# otherwise the identity would become the room.
+_LOG = replace(_CLIPS, train=replace(_CLIPS.train, recolor=True, flip=True))
 _DEBUG_MODEL = ModelConfig(
     image_size=32, num_modules=3, num_identities=3, num_latents=2, matrix_size=6,
     encoder_channels=(8, 16, 16), decoder_channels=(16, 16, 8), encoder_features=32,
@@ -183,6 +189,8 @@ PRESETS: dict[str, Config] = {
         train=TrainConfig(batch_size=256, learning_rate=1e-4, search='exhaustive')),
     'clips': _CLIPS,
     'clips32': _small(_CLIPS),
+    'log': _LOG,
+    'log32': _small(_LOG),
     'debug': Config(
         model=_DEBUG_MODEL,
         train=TrainConfig(steps=60, batch_size=32, share='clip', views=4,

@@ -1,0 +1,73 @@
+"""Configuration: presets build, mistakes are named, files come back as they were."""
+from pathlib import Path
+
+import pytest
+import torch
+
+from imn_world_model.config import (
+    PRESETS,
+    Config,
+    from_dict,
+    load_config,
+    override,
+    preset,
+    save_config,
+    to_dict,
+)
+from imn_world_model.errors import UserError
+from imn_world_model.model import IndependentModularNetwork
+
+
+@pytest.mark.parametrize('name', PRESETS)
+def test_preset_builds_a_network_that_runs(name: str) -> None:
+    config = preset(name)
+    network = IndependentModularNetwork(config.model, config.loss)
+    size = config.model.image_size
+    with torch.no_grad():
+        encoding = network.encode(torch.rand(1, 3, size, size))
+        assert network.decoder(encoding.comp_T[:, 0]).shape == (1, 3, size, size)
+
+
+@pytest.mark.parametrize('name', PRESETS)
+def test_config_survives_yaml(name: str, tmp_path: Path) -> None:
+    save_config(preset(name), tmp_path / 'config.yaml')
+    assert load_config(tmp_path / 'config.yaml') == preset(name)
+
+
+def test_override_changes_one_value() -> None:
+    config = override(Config(), ['train.steps=7', 'train.learning_rate=1e-4',
+                                 'loss.independence=hessian', 'train.recolor=true',
+                                 'model.encoder_channels=[8, 8, 8, 8]'])
+    assert config.train.steps == 7 and config.train.learning_rate == 1e-4
+    assert config.loss.independence == 'hessian' and config.train.recolor is True
+    assert config.model.encoder_channels == (8, 8, 8, 8)
+    assert to_dict(config)['loss'] | {'independence': 'algebraic'} == to_dict(Config())['loss']
+
+
+@pytest.mark.parametrize(('settings', 'message'), [
+    (['steps=7'], 'section.key=value'),
+    (['train.stepz=7'], "unknown configuration key 'train.stepz'"),
+    (['train.steps=many'], "'train.steps' is 'many'"),
+    (['train.steps=1.5'], "'train.steps' is 1.5"),
+    (['loss.independence=none'], 'one of algebraic, hessian'),
+    (['train.views=3'], 'not a multiple'),
+    (['train.recolor=1'], "'train.recolor' is 1"),
+    (['model.image_size=48', 'model.coarse_size=5'], 'does not divide'),
+    (['model.image_size=50'], 'cannot be halved'),
+    (['train.steps=0'], 'at least 1'),
+])
+def test_override_names_the_mistake(settings: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        override(preset('clips'), settings)
+
+
+def test_unknown_keys_and_presets_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown preset 'big'"):
+        preset('big')
+    with pytest.raises(UserError, match="unknown configuration key 'model.depth'"):
+        from_dict(Config, {'model': {'depth': 3}})
+    with pytest.raises(UserError, match='does not exist'):
+        load_config(tmp_path / 'none.yaml')
+    (tmp_path / 'bad.yaml').write_text('model: [1, 2')
+    with pytest.raises(UserError, match='not valid YAML'):
+        load_config(tmp_path / 'bad.yaml')

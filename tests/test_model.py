@@ -1,0 +1,182 @@
+"""Section III as a whole: the winner against brute force, and who learns from it."""
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from imn_world_model.combine import candidate_transforms, subset_masks, subset_transforms
+from imn_world_model.config import LossConfig, ModelConfig
+from imn_world_model.losses import IdClassifier, group_feature_error
+from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.score import algebraic_independence, choice_cost, image_loss
+from imn_world_model.winner import coarse_to_fine, exhaustive, exhaustive_scores
+
+CONFIG = ModelConfig(image_size=32, num_modules=3, num_identities=4, num_latents=2, matrix_size=5,
+                     encoder_channels=(8, 16, 16), decoder_channels=(16, 16, 8),
+                     encoder_features=32, decoder_hidden=32, basis_std=0.3, identity_std=0.5)
+LOSS = LossConfig(image_weight=2.0, kl_weight=3.0, kl_weight_end=3.0, independence_weight=0.7)
+
+
+@pytest.fixture
+def network() -> IndependentModularNetwork:
+    torch.manual_seed(0)
+    network = IndependentModularNetwork(CONFIG, LOSS)
+    network.subset_share.copy_(torch.rand(7) / 4)
+    # Modules that tell images apart, so that winners differ.
+    with torch.no_grad():
+        for encoder in network.compositional.encoders:
+            encoder.coordinates[-1].weight.mul_(10.0)
+    return network
+
+
+def images(count: int = 12) -> Tensor:
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def test_exhaustive_scores_match_a_loop_over_candidates(network: IndependentModularNetwork
+                                                        ) -> None:
+    image = images(3)
+    encoding = network.encode(image)
+    cand_T = candidate_transforms(subset_transforms(encoding.comp_T), network.identities())
+    independence = algebraic_independence(network.compositional.basis, network.masks)
+    choice = choice_cost(network.subset_share)
+    kept = []
+
+    def strategy(decoder, question):
+        kept.append(exhaustive_scores(decoder, question, chunk=5))
+        return exhaustive(decoder, question)
+
+    answer = network.search(image, encoding, strategy)
+    for b in range(3):
+        best = {}
+        for p, mask in enumerate(subset_masks(3)):
+            for j in range(4):
+                recon = network.decoder(cand_T[b, p * 4 + j])
+                kl = sum(encoding.kl[b, k] for k in range(3) if mask[k])
+                score = -(2.0 * image_loss(recon, image[b]) + 0.7 * independence[p]
+                          + 3.0 * (kl + choice[p]))                        # Eq. (9)
+                assert torch.isclose(kept[0][b, p, j], score, rtol=1e-4)
+                if j not in best or score > best[j][0]:
+                    best[j] = (score, p)
+        for j in range(4):
+            assert torch.isclose(answer.identity_scores[b, j], best[j][0], rtol=1e-4)
+            assert int(answer.subset[b, j]) == best[j][1]
+
+
+def test_forward_gives_the_argmax_and_its_own_reconstruction(network: IndependentModularNetwork
+                                                             ) -> None:
+    image = images()
+    output = network(image, exhaustive)
+    answer = network.search(image, output.encoding, exhaustive)
+    assert torch.equal(output.identity, answer.identity_scores.argmax(1))
+    assert torch.allclose(output.score, answer.identity_scores.amax(1))
+    recon = network.decoder(output.transform @ network.identities()[output.identity])
+    assert torch.allclose(output.recon, recon)
+    assert torch.equal(output.active, network.masks[output.subset])
+
+
+def test_fast_search_scores_its_candidates_like_the_exhaustive_one(
+        network: IndependentModularNetwork) -> None:
+    image = images()
+    encoding = network.encode(image)
+    everything = []
+
+    def strategy(decoder, question):
+        everything.append(exhaustive_scores(decoder, question))
+        return coarse_to_fine(decoder, question)
+
+    answer = network.search(image, encoding, strategy)
+    at = everything[0].gather(1, answer.subset[:, None]).squeeze(1)
+    assert torch.allclose(answer.identity_scores, at, rtol=1e-4)
+
+
+def gradients(network: IndependentModularNetwork, subset: int, identity: int) -> dict[str, float]:
+    image = images()
+    noise = torch.randn(12, 3, 2, generator=torch.Generator().manual_seed(2))
+    encoding = network.encode(image, noise)
+    half = torch.arange(12) % 2 == 0                 # half by group feature, half by exp
+    terms, _ = network.loss(image, encoding, torch.full((12,), subset),
+                            torch.full((12,), identity), 3.0, half)
+    network.zero_grad()
+    terms.total().mean().backward()
+    result = {}
+    for k, encoder in enumerate(network.compositional.encoders):
+        result[f'module {k}'] = max(p.grad.abs().max().item() for p in encoder.parameters())
+        result[f'basis {k}'] = network.compositional.basis.grad[k].abs().max().item()
+    for j in range(4):
+        result[f'identity {j}'] = network.identities.matrices.grad[j].abs().max().item()
+    return result
+
+
+@pytest.mark.parametrize(('subset', 'winners'), [(0, {0}), (4, {0, 2}), (6, {0, 1, 2})])
+@pytest.mark.parametrize('form', ['algebraic', 'hessian'])
+def test_losers_get_exactly_no_gradient(network: IndependentModularNetwork, subset: int,
+                                        winners: set[int], form: str) -> None:
+    network.loss_config = replace(LOSS, independence=form)
+    found = gradients(network, subset, identity=2)
+    for k in range(3):
+        for name in (f'module {k}', f'basis {k}'):
+            assert (found[name] > 0) == (k in winners), (name, found)
+    for j in range(4):
+        assert (found[f'identity {j}'] > 0) == (j == 2)
+
+
+def test_search_leaves_no_graph(network: IndependentModularNetwork) -> None:
+    image = images(2)
+    answer = network.search(image, network.encode(image), exhaustive)
+    assert not answer.identity_scores.requires_grad
+
+
+def test_loss_terms_are_those_of_equation_10(network: IndependentModularNetwork) -> None:
+    image = images(4)
+    encoding = network.encode(image)
+    subset, identity = torch.tensor([2, 0, 6, 3]), torch.tensor([1, 0, 3, 1])
+    terms, recon = network.loss(image, encoding, subset, identity, kl_weight=5.0)
+    active = network.masks[subset]
+    assert torch.allclose(terms.image, 2.0 * image_loss(recon, image))
+    assert torch.allclose(terms.kl, 5.0 * torch.stack([
+        encoding.kl[b, active[b]].sum() for b in range(4)]))
+    independence = algebraic_independence(network.compositional.basis, network.masks)
+    assert torch.allclose(terms.independence, 0.7 * independence[subset])
+    # Group features of inactive modules cost nothing.
+    error = group_feature_error(encoding.group_feature, encoding.comp_T, active)
+    by_hand = (encoding.group_feature[1, 0] - encoding.comp_T[1, 0]).square().sum()
+    assert torch.isclose(error[1], by_hand)
+    assert (terms.extra > 0.1 * error).all()
+    assert torch.allclose(terms.total(), terms.image + terms.independence + terms.kl
+                          + terms.extra + terms.classifier)
+
+
+def test_early_head_does_not_bend_what_it_reads(network: IndependentModularNetwork) -> None:
+    network.loss_config = replace(LOSS, image_weight=0.0, kl_weight=0.0, group_weight=0.0,
+                                  independence_weight=0.0)
+    image = images(4)
+    rows = torch.zeros(4, dtype=torch.long)
+    terms, _ = network.loss(image, network.encode(image), rows + 6, rows, kl_weight=0.0)
+    terms.total().sum().backward()
+    assert network.decoder.coarse_head.weight.grad.abs().max() > 0
+    assert network.decoder.first.weight.grad.abs().max() == 0
+
+
+def test_observe_subsets_follows_the_winners(network: IndependentModularNetwork) -> None:
+    for _ in range(300):
+        network.observe_subsets(torch.tensor([6, 6, 6, 1]))
+    assert network.subset_share[6].item() == pytest.approx(0.75, abs=0.02)
+    assert network.subset_share.sum().item() == pytest.approx(1.0, abs=0.02)
+    assert choice_cost(network.subset_share).argmin() == 6
+
+
+def test_id_classifier_reads_the_identity_and_prices_labels() -> None:
+    torch.manual_seed(0)
+    classifier = IdClassifier(CONFIG, num_labels=3)
+    identity_T = torch.randn(4, 5, 5, requires_grad=True)
+    label = torch.tensor([2, 0])
+    costs = classifier.identity_costs(identity_T, label)
+    assert costs.shape == (2, 4)
+    for b in range(2):
+        for j in range(4):
+            alone = classifier.label_loss(identity_T[j:j + 1], label[b:b + 1])
+            assert torch.isclose(costs[b, j], alone[0])
+    assert torch.equal(classifier.unchanged_loss(identity_T, identity_T), torch.zeros(4))
+    assert (classifier.unchanged_loss(identity_T, identity_T + 1.0) > 0).all()
