@@ -51,13 +51,23 @@ class Outputs:
         :param winner: answers to the batch.
         :param row: of the image in the batch.
         """
-        identity = identity_message(frame.header, winner, row, model.name)
-        self._identity.publish(identity)
+        self._identity.publish(identity_message(frame.header, winner, row, model.name))
         self._transform.publish(transform_message(frame.header, winner, row))
-        text = f'{identity.label} {identity.confidence:.2f}' + ' novel' * identity.novel
+
+    def publish_extras(self, frame: Frame, winner: Winner, row: int) -> None:
+        """
+        Publish what people look at, as far as somebody does.
+
+        :param frame: the image.
+        :param winner: answers to the batch.
+        :param row: of the image in the batch.
+        """
+        text = f'{winner.label[row]} {winner.confidence[row]:.2f}' + ' novel' * winner.novel[row]
         if self._debug.get_subscription_count():
             picture = draw(frame.image, winner.reconstruction[row], text)
-            self._debug.publish(self._bridge.cv2_to_imgmsg(picture, 'rgb8', frame.header))
+            message = self._bridge.cv2_to_imgmsg(picture, 'rgb8')
+            message.header = frame.header
+            self._debug.publish(message)
         if self._marker.get_subscription_count():
             self._marker.publish(self._make_marker(frame, text))
 

@@ -203,6 +203,13 @@ class PerceptionNode(LifecycleNode):
         now = time.monotonic()
         self._health.add_batch([frame.arrival.source for frame in frames],
                                [now - frame.arrival.received for frame in frames], inference)
+        try:
+            for row, frame in enumerate(frames):
+                outputs.publish_extras(frame, winner, row)
+        # The answers are out; a picture for people to look at must not make them count as bad.
+        except Exception as error:
+            if self._health.may_log('debug_image', 'extras') is not None:
+                self.get_logger().warning(f'debug image or marker failed: {one_line(error)}')
 
     def _reject(self, arrival: Arrival, cause: str) -> None:
         health = self._health.sources[arrival.source]

@@ -1,0 +1,87 @@
+"""Plays a rosbag2 recording into real ROS topics, as `ros2 bag play` does, without rosbag2."""
+import importlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rosbags.rosbag2 import Reader, ReaderError
+
+from imn_world_model.errors import UserError
+
+
+@dataclass(frozen=True)
+class Played:
+    """
+    One message that was just published.
+
+    :param topic: it went to.
+    :param payload: serialized (CDR).
+    :param stamp: of the recording, in nanoseconds.
+    :param published: time.monotonic() just before publication.
+    """
+
+    topic: str
+    payload: bytes
+    stamp: int
+    published: float
+
+
+def message_class(name: str) -> type:
+    """
+    Import a message class.
+
+    :param name: such as `sensor_msgs/msg/Image`.
+    :raises UserError: when it is not installed.
+    """
+    package, _, kind = name.partition('/msg/')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), kind)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f'message type {name} is not installed; install package {package} or '
+                        'leave its topic out') from error
+
+
+class Player:
+    """
+    Publishers for every topic of a recording.
+
+    :param node: that publishes.
+    :param path: folder of a rosbag2 recording.
+    :param qos: of the publishers.
+    :raises UserError: when there is no readable recording, or it has unknown message types.
+    """
+
+    def __init__(self, node: Node, path: Path, qos: QoSProfile) -> None:
+        self._path = path
+        try:
+            with Reader(path) as reader:
+                types = {item.topic: item.msgtype for item in reader.connections}
+                self.duration = reader.duration / 1e9
+        except (ReaderError, OSError) as error:
+            raise UserError(f'{path} is no readable rosbag2 recording: {error}') from error
+        self.publishers: dict[str, Any] = {
+            topic: node.create_publisher(message_class(kind), topic, qos)
+            for topic, kind in types.items()}
+
+    def play(self, rate: float, longest_gap: float) -> Iterator[Played]:
+        """
+        Publish the recording in its own rhythm.
+
+        :param rate: 1 for the recorded speed, 2 for twice as fast.
+        :param longest_gap: pauses of the recording are cut to this many seconds.
+        :return: each message once it is published.
+        """
+        due, before = time.monotonic(), None
+        with Reader(self._path) as reader:
+            for connection, stamp, payload in reader.messages():
+                if before is not None:
+                    due += min((stamp - before) / 1e9 / rate, longest_gap)
+                before = stamp
+                time.sleep(max(0.0, due - time.monotonic()))
+                published = time.monotonic()
+                self.publishers[connection.topic].publish(bytes(payload))
+                yield Played(connection.topic, bytes(payload), stamp, published)
