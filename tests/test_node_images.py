@@ -21,7 +21,8 @@ TOPICS = ['/front/image_raw', '/left/image_raw/compressed', '/right/picture']
 def node(tiny_model, tmp_path_factory):
     process = NodeProcess(NODE, tmp_path_factory.mktemp('node') / 'log', {
         # Reliable, since a best-effort image may get lost and a test would wait for its answer.
-        'model': tiny_model, 'image_topics': TOPICS, 'qos_reliability': 'reliable'})
+        'model': tiny_model, 'image_topics': TOPICS, 'qos_reliability': 'reliable',
+        'batch_wait': 0.0})
     process.wait_for_output('active on')
     yield process
     code, _ = process.stop()
@@ -156,15 +157,21 @@ def test_compressed_topic_of_any_name_is_understood(graph, outputs):
 
 def test_ten_thousand_fuzzed_images_get_no_answer_unless_they_are_images(graph, outputs):
     identities, transforms = outputs
+    diagnostics = Diagnostics(graph)
     publisher = graph.publisher(Image, TOPICS[0])
     images = fuzzed(10_000, seed=0)
     bad = set()
-    for image in images:
+    for count, image in enumerate(images):
         publisher.publish(image)
+        if count % 10 == 0:
+            # Slow enough for most of them to be looked at rather than dropped.
+            time.sleep(0.004)
         try:
             message_to_rgb(image)
         except UserError:
             bad.add(image.header.frame_id)
     assert len(bad) > 5000
     send(publisher, identities, raw('after the fuzz', picture(6)))
+    diagnostics.wait(f'imn.perception: {TOPICS[0]}',
+                     lambda status, values: int(values['bad']) > 1000, 'many bad images')
     assert not bad & {*identities.frames(), *transforms.frames()}

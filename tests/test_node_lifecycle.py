@@ -1,0 +1,184 @@
+"""The perception node as a managed node: its states, its model, its end; each on real DDS."""
+import json
+import signal
+import time
+
+import pytest
+from images import picture, raw
+from imn_msgs.msg import Identity, Labels
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import DescribeParameters
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from ros_graph import Diagnostics, NodeProcess, wait_until
+from sensor_msgs.msg import Image
+
+NODE = 'imn_world_model.nodes.perception'
+TOPIC = '/camera/image_raw'
+LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start nodes; whatever happens, none outlives the test."""
+    nodes = []
+
+    def start(**parameters):
+        nodes.append(NodeProcess(NODE, tmp_path / f'log{len(nodes)}', {
+            'image_topics': [TOPIC], 'qos_reliability': 'reliable', **parameters}))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        if node.process.poll() is None:
+            node.stop(signal.SIGKILL)
+        assert 'Traceback' not in node.output()
+
+
+def state(graph):
+    answer = graph.call(GetState, '/imn/perception/get_state', GetState.Request())
+    return answer.current_state.label
+
+
+def change(graph, transition):
+    request = ChangeState.Request(transition=Transition(id=transition))
+    return graph.call(ChangeState, '/imn/perception/change_state', request).success
+
+
+def ask(publisher, identities, frame):
+    """Publish an image until its answer comes: the subscription may be just being made."""
+    def answered():
+        publisher.publish(raw(frame, picture(1)))
+        time.sleep(0.05)
+        return frame in identities.frames()
+
+    wait_until(answered, f'an answer to {frame}')
+    return identities[identities.frames().index(frame)]
+
+
+def test_managed_node_goes_through_its_states_and_answers_only_when_active(
+        graph, start, tiny_model):
+    node = start(model=tiny_model, autostart=False)
+    identities = graph.collect(Identity, '/imn/identity')
+    publisher = graph.node.create_publisher(Image, TOPIC, 10)
+    assert state(graph) == 'unconfigured'
+    for round_trip in range(2):
+        assert change(graph, Transition.TRANSITION_CONFIGURE)
+        assert state(graph) == 'inactive'
+        assert publisher.get_subscription_count() == 0
+        assert change(graph, Transition.TRANSITION_ACTIVATE)
+        assert state(graph) == 'active'
+        ask(publisher, identities, f'active{round_trip}')
+        assert not graph.set_parameter('/imn/perception', 'image_topics', ['/other']).successful
+        assert change(graph, Transition.TRANSITION_DEACTIVATE)
+        wait_until(lambda: publisher.get_subscription_count() == 0, 'the node to unsubscribe')
+        before = len(identities)
+        publisher.publish(raw('inactive', picture(1)))
+        assert change(graph, Transition.TRANSITION_CLEANUP)
+        assert state(graph) == 'unconfigured'
+        assert len(identities) == before
+    assert change(graph, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    assert state(graph) == 'finalized'
+    assert node.stop()[0] == 0
+
+
+@pytest.mark.parametrize('fault', ['missing', 'corrupt', 'none'])
+def test_node_without_a_good_model_says_so_and_starts_once_it_gets_one(
+        graph, start, tiny_model, tmp_path, fault):
+    bad = tmp_path / 'bad.onnx'
+    if fault == 'corrupt':
+        bad.write_bytes(tiny_model.read_bytes()[:5000])
+    node = start(**({} if fault == 'none' else {'model': bad}))
+    diagnostics = Diagnostics(graph)
+    status = diagnostics.wait('imn.perception: model',
+                              lambda status, values: status.level == b'\x02', 'an error')
+    assert ('parameter model is empty' if fault == 'none' else 'bad.onnx') in status.message
+    assert 'cannot configure' in node.output()
+    result = graph.set_parameter('/imn/perception', 'model', str(tmp_path / 'also missing.onnx'))
+    assert not result.successful
+    assert graph.set_parameter('/imn/perception', 'model', str(tiny_model)).successful
+    wait_until(lambda: state(graph) == 'active', 'the node to activate')
+    diagnostics.wait('imn.perception: model',
+                     lambda status, values: status.level == b'\x00', 'a good state')
+
+
+def test_new_model_is_swapped_in_and_a_bad_one_leaves_the_old(
+        graph, start, tiny_model, other_model, tmp_path):
+    start(model=tiny_model)
+    identities = graph.collect(Identity, '/imn/identity')
+    labels = graph.collect(Labels, '/imn/labels', LATCHED)
+    publisher = graph.publisher(Image, TOPIC)
+    assert ask(publisher, identities, 'old').model == 'tiny'
+    corrupt = tmp_path / 'corrupt.onnx'
+    corrupt.write_bytes(b'no model')
+    foreign = tmp_path / 'foreign.onnx'
+    foreign.write_bytes(tiny_model.read_bytes().replace(b'imn_format', b'xxx_format'))
+    for path in (corrupt, foreign, tmp_path / 'missing.onnx'):
+        result = graph.set_parameter('/imn/perception', 'model', str(path))
+        assert not result.successful
+        assert path.name in result.reason
+        assert ask(publisher, identities, f'after {path.name}').model == 'tiny'
+    assert graph.set_parameter('/imn/perception', 'model', str(other_model)).successful
+    answer = ask(publisher, identities, 'new')
+    assert answer.model == 'other'
+    assert answer.label.startswith('item')
+    wait_until(lambda: any(message.model == 'other' for message in labels), 'new labels')
+    assert labels[-1].labels == ['item 0', 'item 1', 'item 2']
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_node_under_load_ends_within_a_second(graph, start, tiny_model, number):
+    node = start(model=tiny_model)
+    publisher = graph.publisher(Image, TOPIC)
+    message = raw('load', picture(1, 480, 640))
+    timer = graph.node.create_timer(0.01, lambda: publisher.publish(message))
+    node.wait_for_output('active on')
+    time.sleep(0.5)
+    code, seconds = node.stop(number)
+    timer.cancel()
+    assert code == 0, node.output()
+    assert seconds < 1.0
+
+
+def test_bad_settings_are_refused_with_the_choices(graph, start, tiny_model):
+    for parameters, words in (
+            ({'provider': 'quantum'}, 'use one of: auto'),
+            ({'provider': 'cuda'}, 'install onnxruntime-gpu'),
+            ({'qos_reliability': 'maybe'}, 'use one of: best_effort, reliable'),
+            ({'image_topics': ['no/topic!']}, 'topic name')):
+        node = start(model=tiny_model, **parameters)
+        node.wait_for_output('cannot configure')
+        assert words in node.output()
+        assert node.stop()[0] == 0
+
+
+def test_every_parameter_is_described(graph, start, tiny_model):
+    start(model=tiny_model)
+    names = ['model', 'image_topics', 'provider', 'threads', 'qos_reliability', 'qos_depth',
+             'batch_wait', 'image_timeout', 'autostart']
+    described = graph.call(DescribeParameters, '/imn/perception/describe_parameters',
+                           DescribeParameters.Request(names=names)).descriptors
+    assert all(len(descriptor.description) > 20 for descriptor in described)
+    assert described[names.index('qos_depth')].integer_range[0].to_value == 100
+    assert not graph.set_parameter('/imn/perception', 'batch_wait', 7.0).successful
+    assert graph.set_parameter('/imn/perception', 'batch_wait', 0.01).successful
+
+
+def test_diagnostics_name_provider_model_and_rates(graph, start, tiny_model):
+    start(model=tiny_model)
+    identities = graph.collect(Identity, '/imn/identity')
+    diagnostics = Diagnostics(graph)
+    publisher = graph.publisher(Image, TOPIC)
+    message = raw('steady', picture(1))
+    graph.node.create_timer(0.05, lambda: publisher.publish(message))
+    status = diagnostics.wait(
+        f'imn.perception: {TOPIC}', lambda status, values: float(values['rate out (Hz)']) > 5,
+        'a rate')
+    assert status.level == b'\x00'
+    values = diagnostics.values(f'imn.perception: {TOPIC}')
+    assert values['publishers'] == '1'
+    assert int(values['answered']) <= len(identities) + 1
+    model = diagnostics.values('imn.perception: model')
+    assert model['provider'] == 'CPUExecutionProvider'
+    assert model['model'] == 'tiny'
+    assert json.loads(model['latency p99 (ms)']) >= json.loads(model['latency p50 (ms)']) > 0
