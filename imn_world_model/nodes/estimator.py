@@ -1,0 +1,100 @@
+"""
+State estimation on top of perception: filters the Lie-algebra coordinates of what is seen.
+
+    ros2 run imn_world_model state_estimator
+
+Subscribes to `identity` and `transform`, publishes `state` (imn_msgs/State), all in its namespace;
+each camera, told apart by frame_id, is filtered by itself.
+"""
+import sys
+from dataclasses import fields
+from typing import Any
+
+import rclpy
+from imn_msgs.msg import Identity, State, Transform
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+
+from imn_world_model.errors import UserError
+from imn_world_model.nodes.messages import transform_to_arrays
+from imn_world_model.tracking import Track, TrackingOptions
+
+DESCRIPTIONS = {
+    'acceleration': 'Standard deviation of the unmodelled acceleration of a coordinate, 1/s^2.',
+    'initial_rate': 'Standard deviation of the rate of a coordinate at the start, 1/s.',
+    'variance_scale': 'Factor on the variances that perception publishes.',
+    'gate': 'Probability with which a measurement that fits passes the outlier gate.',
+    'patience': 'Outliers or foreign identities in a row after which the filter starts anew.',
+    'max_gap': 'Seconds without a measurement after which the filter starts anew.',
+}
+LOG_PERIOD = 5.0
+
+
+class EstimatorNode(Node):
+    """
+    The node.
+
+    :param options: passed on to rclpy's Node, for composition with other nodes in one process.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__('state_estimator', **{'namespace': 'imn', **options})
+        for field in fields(TrackingOptions):
+            self.declare_parameter(field.name, field.default, ParameterDescriptor(
+                description=DESCRIPTIONS[field.name], read_only=True))
+        self._options = TrackingOptions(**{
+            field.name: self.get_parameter(field.name).value for field in fields(TrackingOptions)})
+        self._tracks: dict[str, Track] = {}
+        self._labels: dict[int, str] = {}
+        self._publisher = self.create_publisher(State, 'state', 10)
+        self.create_subscription(Identity, 'identity', self._on_identity, 10)
+        self.create_subscription(Transform, 'transform', self._on_transform, 10)
+
+    def _on_identity(self, message: Identity) -> None:
+        self._labels[message.identity] = message.label
+
+    def _on_transform(self, message: Transform) -> None:
+        camera = message.header.frame_id
+        track = self._tracks.setdefault(camera, Track(self._options))
+        stamp = message.header.stamp
+        try:
+            arrays = transform_to_arrays(message)
+            estimate = track.update(stamp.sec + stamp.nanosec * 1e-9, arrays.identity,
+                                    arrays.latent_mean.ravel(), arrays.latent_variance.ravel())
+        except UserError as error:
+            self.get_logger().warning(f'{camera}: {error}', throttle_duration_sec=LOG_PERIOD)
+            return
+        self._publisher.publish(State(
+            header=message.header, identity=estimate.identity,
+            label=self._labels.get(estimate.identity, ''), mean=estimate.mean.tolist(),
+            rate=estimate.rate.tolist(), covariance=estimate.covariance.ravel().tolist(),
+            accepted=estimate.accepted, updates=estimate.updates))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """
+    Run the node until it is told to stop.
+
+    :param arguments: command line, ROS arguments included.
+    :return: exit code.
+    """
+    rclpy.init(args=arguments)
+    try:
+        node = EstimatorNode()
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The constant-velocity filter of Lie-algebra coordinates, alone and as a node on real DDS."""
+import time
+
+import numpy as np
+import pytest
+from images import header
+from imn_msgs.msg import Identity, State, Transform
+from ros_graph import NodeProcess, wait_until
+
+from imn_world_model.errors import UserError
+from imn_world_model.nodes.messages import TransformArrays, arrays_to_transform
+from imn_world_model.tracking import Track, TrackingOptions
+
+DIMENSIONS = 6
+
+
+def ramp(seed, count=60, period=0.1, deviation=0.2):
+    """Coordinates that grow steadily, and noisy measurements of them."""
+    random = np.random.default_rng(seed)
+    times = np.arange(count) * period
+    truth = random.normal(size=DIMENSIONS) + times[:, None] * random.normal(size=DIMENSIONS)
+    return times, truth, truth + random.normal(scale=deviation, size=truth.shape)
+
+
+def test_track_matches_a_reference_with_loops():
+    times, _, measured = ramp(0, count=12)
+    variance = np.linspace(0.02, 0.2, DIMENSIONS)
+    options = TrackingOptions(gate=1 - 1e-12, acceleration=1.5, initial_rate=0.7,
+                              variance_scale=2.0)
+    track = Track(options)
+    for row in range(len(times)):
+        estimate = track.update(times[row], 0, measured[row], variance)
+    for d in range(DIMENSIONS):
+        noise = 2.0 * variance[d]
+        x = np.array([measured[0, d], 0.0])
+        P = np.diag([noise, 0.7 ** 2])
+        for row in range(1, len(times)):
+            dt = times[row] - times[row - 1]
+            F = np.array([[1, dt], [0, 1]])
+            push = np.array([dt ** 2 / 2, dt])
+            x, P = F @ x, F @ P @ F.T + 1.5 ** 2 * np.outer(push, push)
+            gain = P[:, 0] / (P[0, 0] + noise)
+            x, P = x + gain * (measured[row, d] - x[0]), P - np.outer(gain, P[0])
+        np.testing.assert_allclose([estimate.mean[d], estimate.rate[d]], x, rtol=1e-6)
+        np.testing.assert_allclose(estimate.covariance[d], [P[0, 0], P[0, 1], P[1, 1]], rtol=1e-6)
+    assert estimate.updates == len(times)
+
+
+def test_filtered_coordinates_are_closer_to_the_truth_than_measured_ones():
+    options = TrackingOptions(acceleration=0.2)
+    for seed in range(5):
+        times, truth, measured = ramp(seed)
+        track = Track(options)
+        means = np.array([track.update(t, 0, z, np.full(DIMENSIONS, 0.04)).mean
+                          for t, z in zip(times, measured, strict=True)])
+        settled = slice(20, None)
+        raw_error = np.sqrt(((measured - truth)[settled] ** 2).mean())
+        error = np.sqrt(((means - truth)[settled] ** 2).mean())
+        assert error < 0.6 * raw_error
+
+
+def test_outlier_is_refused_until_it_persists():
+    track = Track(TrackingOptions(patience=3))
+    variance = np.full(2, 0.01)
+    for step in range(10):
+        track.update(step * 0.1, 0, np.zeros(2), variance)
+    far = np.full(2, 50.0)
+    for step in (10, 11):
+        estimate = track.update(step * 0.1, 0, far, variance)
+        assert not estimate.accepted
+        assert np.abs(estimate.mean).max() < 1.0
+    estimate = track.update(1.2, 0, far, variance)
+    assert estimate.accepted and estimate.updates == 1
+    np.testing.assert_array_equal(estimate.mean, far)
+
+
+def test_other_identity_takes_over_only_when_it_persists():
+    track = Track(TrackingOptions(patience=2))
+    variance = np.full(2, 0.01)
+    track.update(0.0, 3, np.zeros(2), variance)
+    assert track.update(0.1, 4, np.zeros(2), variance).identity == 3
+    assert track.update(0.2, 3, np.zeros(2), variance).updates == 2
+    assert track.update(0.3, 4, np.zeros(2), variance).identity == 3
+    estimate = track.update(0.4, 4, np.ones(2), variance)
+    assert estimate.identity == 4 and estimate.updates == 1
+
+
+@pytest.mark.parametrize('later', [-5.0, 0.05, 30.0])
+def test_time_jump_starts_anew(later):
+    track = Track(TrackingOptions())
+    track.update(10.0, 0, np.zeros(2), np.full(2, 0.1))
+    track.update(10.0, 0, np.zeros(2), np.full(2, 0.1))
+    estimate = track.update(10.0 + later, 0, np.zeros(2), np.full(2, 0.1))
+    assert estimate.updates == (3 if later == 0.05 else 1)
+
+
+@pytest.mark.parametrize('mean, variance', [([np.nan, 0], [1, 1]), ([0, 0], [1, np.inf]),
+                                            ([0, 0], [1, -1])])
+def test_broken_measurement_is_an_error_and_changes_nothing(mean, variance):
+    track, other = Track(TrackingOptions()), Track(TrackingOptions())
+    for one in (track, other):
+        one.update(0.0, 0, np.zeros(2), np.ones(2))
+    with pytest.raises(UserError, match='left out'):
+        track.update(0.1, 0, np.array(mean), np.array(variance))
+    np.testing.assert_array_equal(track.update(0.2, 0, np.ones(2), np.ones(2)).mean,
+                                  other.update(0.2, 0, np.ones(2), np.ones(2)).mean)
+
+
+def test_options_out_of_range_are_errors():
+    for wrong in ({'gate': 1.0}, {'acceleration': 0.0}, {'patience': 0}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            TrackingOptions(**wrong)
+
+
+def test_estimator_node_publishes_what_the_filter_says(graph, tmp_path):
+    node = NodeProcess('imn_world_model.nodes.estimator', tmp_path / 'log', {'acceleration': 1.0})
+    states = graph.collect(State, '/imn/state')
+    identities = graph.publisher(Identity, '/imn/identity')
+    transforms = graph.publisher(Transform, '/imn/transform')
+    wait_until(lambda: graph.node.count_publishers('/imn/state') == 1, 'the node')
+    track = Track(TrackingOptions(acceleration=1.0))
+    times, _, measured = ramp(1, count=15)
+    variance = np.full(DIMENSIONS, 0.04, np.float32)
+    for row in range(len(times)):
+        stamp = header(f'warm{row}', 1.0 + times[row])
+        stamp.frame_id = 'camera'
+        arrays = TransformArrays(2, np.ones(3, bool), np.eye(4), np.zeros((3, 4, 4)),
+                                 measured[row].reshape(3, 2), variance.reshape(3, 2))
+        identities.publish(Identity(header=stamp, identity=2, label='cube'))
+        message = arrays_to_transform(stamp, arrays)
+        if row == 7:
+            message.latent_mean = message.latent_mean[:-1]
+        time.sleep(0.02)
+        transforms.publish(message)
+    wait_until(lambda: len(states) == len(times) - 1, 'all states')
+    for row in range(len(times)):
+        if row != 7:
+            expected = track.update(1.0 + times[row], 2, np.float32(measured[row]), variance)
+    last = states[-1]
+    assert (last.identity, last.label, last.updates) == (2, 'cube', len(times) - 1)
+    assert last.header.frame_id == 'camera'
+    np.testing.assert_allclose(last.mean, expected.mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(last.rate, expected.rate, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.reshape(last.covariance, (-1, 3)), expected.covariance, 1e-5)
+    assert 'Transform.latent_mean holds 5 numbers' in node.output()
+    assert node.stop()[0] == 0

@@ -1,0 +1,82 @@
+"""Parts of the perception node that need no running graph."""
+import threading
+import time
+
+from sensor_msgs.msg import Image
+
+from imn_world_model.nodes import health
+from imn_world_model.nodes.intake import Arrival, Intake
+
+
+def arrival(source, payload=b''):
+    return Arrival(source, payload, time.monotonic(), Image)
+
+
+def test_intake_newest_image_wins_and_replacement_is_told():
+    intake = Intake(2)
+    assert not intake.put(arrival(0, b'old'))
+    assert intake.put(arrival(0, b'new'))
+    assert not intake.put(arrival(1, b'other'))
+    assert [item.payload for item in intake.take(0.0)] == [b'new', b'other']
+
+
+def test_intake_gathers_cameras_that_come_a_little_later():
+    intake = Intake(2)
+    intake.put(arrival(0))
+    threading.Timer(0.05, intake.put, [arrival(1)]).start()
+    assert len(intake.take(5.0)) == 2
+
+
+def test_intake_does_not_wait_for_a_silent_camera_for_longer_than_asked():
+    intake = Intake(2)
+    intake.put(arrival(0))
+    started = time.monotonic()
+    assert len(intake.take(0.05)) == 1
+    assert 0.05 <= time.monotonic() - started < 1.0
+
+
+def test_intake_close_ends_a_waiting_taker():
+    intake = Intake(1)
+    taken = []
+    thread = threading.Thread(target=lambda: taken.append(intake.take(0.0)))
+    thread.start()
+    intake.close()
+    thread.join(5)
+    assert taken == [[]]
+    intake.put(arrival(0))
+    assert intake.take(0.0) == []
+
+
+def test_health_throttles_each_cause_by_itself_and_counts_the_silent(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(health.time, 'monotonic', lambda: now[0])
+    state = health.Health(['/a'])
+    assert state.may_log('/a', 'bad') == ''
+    assert state.may_log('/a', 'bad') is None
+    assert state.may_log('/a', 'bad') is None
+    assert state.may_log('/a', 'jump') == ''
+    assert state.may_log('/b', 'bad') == ''
+    now[0] += health.LOG_PERIOD
+    assert state.may_log('/a', 'bad') == ' (2 more like this)'
+
+
+def test_health_rates_are_those_of_the_last_seconds(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(health.time, 'monotonic', lambda: now[0])
+    state = health.Health(['/a'])
+    running = health.ModelHealth('active')
+    for _ in range(20):
+        state.statuses('node', '', running, 2.0)
+        now[0] += 1.0
+        state.sources[0].received += 10
+        state.sources[0].last_received = now[0]
+        state.add_batch([0] * 4, [0.01] * 4, 0.005)
+    model, camera = state.statuses('node', 'cpu', running, 2.0)
+    values = {pair.key: pair.value for pair in camera.values}
+    assert (values['rate in (Hz)'], values['rate out (Hz)']) == ('10.00', '4.00')
+    assert {pair.key: pair.value for pair in model.values}['latency p99 (ms)'] == '10.00'
+    assert model.level == camera.level == b'\x00'
+    now[0] += 3.0
+    assert state.statuses('node', 'cpu', running, 2.0)[1].message == 'nobody publishes this topic'
+    state.sources[0].publishers = 1
+    assert state.statuses('node', 'cpu', running, 2.0)[1].message == 'no image for 3.0 s'
