@@ -193,7 +193,7 @@ PRESETS: dict[str, Config] = {
     'log32': _small(_LOG),
     'debug': Config(
         model=_DEBUG_MODEL,
-        train=TrainConfig(steps=60, batch_size=32, share='clip', views=4,
+        train=TrainConfig(steps=60, batch_size=32, learning_rate=5e-3, share='clip', views=4,
                           single_identity_steps=20, balance=1.0, restart_every=20)),
 }
 

@@ -39,6 +39,8 @@ class Learner(lightning.LightningModule):
         step, train, image = self.global_step, self.config.train, batch['image']
         label = batch.get('label')
         kl_weight = self.kl_weight(step)
+        self._rearrange(step)
+        torch.manual_seed(self._step_seed(step))     # resuming needs no state of the generator
         noise, use_group_feature = self._chance(step, len(image))
 
         encoding = self.network.encode(image, noise)
@@ -68,14 +70,6 @@ class Learner(lightning.LightningModule):
         self.log('active_modules', self.network.masks[subset].sum(1).float().mean(),
                  sync_dist=True)
         return loss
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Split or restart identities where the schedule says so."""
-        generator = torch.Generator().manual_seed(self._step_seed(self.global_step) + 1)
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        assert isinstance(optimizer, torch.optim.Optimizer)
-        self.assignment.rearrange(self.network.identities.matrices, optimizer,
-                                  self.global_step, generator)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Score, error and use of identities on validation images, chosen one by one."""
@@ -107,6 +101,13 @@ class Learner(lightning.LightningModule):
         done = min(1.0, step / train.steps)
         warm = min(1.0, (step + 1) / max(1, train.kl_warm_up))
         return warm * (loss.kl_weight + (loss.kl_weight_end - loss.kl_weight) * done)
+
+    def _rearrange(self, step: int) -> None:
+        """Split or restart identities where the schedule says so, before the step is taken."""
+        generator = torch.Generator().manual_seed(self._step_seed(step) + 1)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        self.assignment.rearrange(self.network.identities.matrices, optimizer, step, generator)
 
     def _step_seed(self, step: int) -> int:
         return self.config.train.seed * 1_000_000_007 + 2 * step

@@ -3,6 +3,7 @@ import argparse
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from imn_world_model.batches import Batches
 from imn_world_model.cli import run_cli
@@ -49,13 +50,12 @@ class FrameBatches(lightning.LightningDataModule):
         self.validation = np.asarray(frames.images[np.sort(few[:MAX_VALIDATION_IMAGES])])
 
     def train_dataloader(self) -> DataLoader:
-        """:return: the steps of one epoch; epochs are what lies between two checkpoints."""
+        """:return: the batches of all steps that are left."""
         train, trainer = self.config.train, self.trainer
         assert trainer is not None
         batches = Batches(self.images, self.clip, train, self.labels,
                           trainer.global_rank, trainer.world_size)
-        first = trainer.current_epoch * train.checkpoint_every
-        steps = range(first, min(first + train.checkpoint_every, train.steps))
+        steps = RemainingSteps(trainer, train.steps)
         return DataLoader(batches, sampler=steps, batch_size=None, num_workers=train.workers)
 
     def val_dataloader(self) -> DataLoader:
@@ -63,6 +63,26 @@ class FrameBatches(lightning.LightningDataModule):
         image = torch.from_numpy(self.validation).movedim(-1, 1).float() / 255.0
         items = [{'image': part} for part in image.split(self.config.train.batch_size)]
         return DataLoader(items, batch_size=None)
+
+
+class RemainingSteps(Sampler):
+    """
+    The steps from where training stands: from 0, or from the checkpoint it resumes.
+
+    Its length stays that of the whole run, by which Lightning counts.
+
+    :param trainer: knows the optimiser steps done.
+    :param steps: of the whole run.
+    """
+
+    def __init__(self, trainer: lightning.Trainer, steps: int) -> None:
+        self.trainer, self.steps = trainer, steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.trainer.global_step, self.steps))
+
+    def __len__(self) -> int:
+        return self.steps
 
 
 class Rows:
@@ -107,9 +127,10 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
     batches = FrameBatches(frames, config, labels)
     learner = Learner(config, data['num_labels'])
     write_run(folder, config, data)
-    epochs = -(-config.train.steps // config.train.checkpoint_every)
-    checkpoints = ModelCheckpoint(folder / 'checkpoints', filename='last', every_n_epochs=1,
-                                  save_on_train_epoch_end=True, enable_version_counter=False)
+    every = min(config.train.checkpoint_every, config.train.steps)
+    checkpoints = ModelCheckpoint(folder / 'checkpoints', filename='last',
+                                  every_n_train_steps=every, save_on_train_epoch_end=True,
+                                  enable_version_counter=False)
     callbacks: list[lightning.Callback] = [checkpoints]
     if progress:
         callbacks.append(TQDMProgressBar())
@@ -117,9 +138,8 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
         accelerator=accelerator, devices=devices, num_nodes=nodes,
         strategy='ddp' if devices * nodes > 1 else 'auto',
         precision=config.train.precision,                              # type: ignore[arg-type]
-        max_epochs=epochs, max_steps=config.train.steps,
-        reload_dataloaders_every_n_epochs=1, use_distributed_sampler=False,
-        num_sanity_val_steps=0, gradient_clip_val=MAX_GRADIENT_NORM, log_every_n_steps=25,
+        max_epochs=1, max_steps=config.train.steps, val_check_interval=every,
+        use_distributed_sampler=False, num_sanity_val_steps=0, gradient_clip_val=MAX_GRADIENT_NORM, log_every_n_steps=25,
         limit_val_batches=1.0 if len(batches.validation) else 0,
         deterministic='warn' if accelerator == 'cpu' else None,
         enable_progress_bar=progress, enable_model_summary=False,

@@ -1,0 +1,168 @@
+"""The chain a user types: logs in, train, resume, evaluate, export, infer; all as processes."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from recordings import drive, write_bag
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(module: str, *arguments: object, cwd: Path, check: bool = True
+        ) -> subprocess.CompletedProcess:
+    """:return: a finished ``python -m imn_world_model.MODULE``; its output is text."""
+    done = subprocess.run(
+        [sys.executable, '-m', f'imn_world_model.{module}', *map(str, arguments)], cwd=cwd,
+        env=environment(cwd), capture_output=True, text=True, timeout=300)
+    assert not check or done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """:return: this process's, with a cache of its own and the package found from anywhere."""
+    return os.environ | {'IMN_CACHE_DIR': str(folder / 'cache'), 'PYTHONPATH': os.pathsep.join(
+        [str(ROOT), os.environ.get('PYTHONPATH', '')])}
+
+
+@pytest.fixture(scope='module')
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """:return: a folder with ``logs/`` that holds a recording and a rendered 3Dshapes file."""
+    folder = tmp_path_factory.mktemp('chain')
+    write_bag(folder / 'logs' / 'drive', drive(6, 8))
+    run('render', '--out', 'logs/shapes.h5', '--count', 240, '--size', 32, '--clips', 'object',
+        '--views', 8, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def trained(logs: Path) -> Path:
+    """:return: a debug run on those logs."""
+    start = time.monotonic()
+    run('train', '--data', 'logs', '--preset', 'debug', '--name', 'first', '--accelerator', 'cpu',
+        cwd=logs)
+    assert time.monotonic() - start < 60
+    return logs / 'runs' / 'first'
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / 'checkpoints' / 'last.ckpt', weights_only=True)['state_dict']
+
+
+def test_train_leaves_checkpoint_config_metrics_and_pictures(trained: Path) -> None:
+    for name in ('checkpoints/last.ckpt', 'config.yaml', 'data.json', 'metrics/metrics.csv',
+                 'pictures/reconstructions.png', 'pictures/identities.png'):
+        assert (trained / name).stat().st_size > 0
+    assert json.loads((trained / 'data.json').read_text())['num_frames'] == 6 * 8 + 240
+    rows = (trained / 'metrics' / 'metrics.csv').read_text().splitlines()
+    column = rows[0].split(',').index('validation/pixel_error')
+    errors = [float(row.split(',')[column]) for row in rows[1:] if row.split(',')[column]]
+    assert errors and np.isfinite(errors).all()
+
+
+def test_train_learns(logs: Path) -> None:
+    run('train', '--data', 'logs', '--preset', 'debug', '--name', 'longer', '--accelerator', 'cpu',
+        '--set', 'train.steps=240', 'train.checkpoint_every=30', cwd=logs)
+    text = (logs / 'runs' / 'longer' / 'metrics' / 'metrics.csv').read_text().splitlines()
+    column = text[0].split(',').index('validation/pixel_error')
+    errors = [float(row.split(',')[column]) for row in text[1:] if row.split(',')[column]]
+    assert errors[-1] < 0.5 * errors[0] and errors[-1] < 0.09
+
+
+def test_resume_after_kill_is_bit_identical(logs: Path, trained: Path) -> None:
+    settings = ['--data', 'logs', '--preset', 'debug', '--accelerator', 'cpu']
+    every = ['--set', 'train.checkpoint_every=20']
+    run('train', *settings, *every, '--name', 'whole', cwd=logs)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'imn_world_model.train', *settings, '--name', 'killed', *every,
+         'train.steps=60'], cwd=logs, env=environment(logs), stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL)
+    checkpoint = logs / 'runs' / 'killed' / 'checkpoints' / 'last.ckpt'
+    while not checkpoint.exists():
+        assert process.poll() is None, 'training ended before its first checkpoint'
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = torch.load(checkpoint, weights_only=True)['global_step']
+    assert done < 60, 'it was killed too late to test anything'
+    run('train', *settings, '--name', 'killed', '--resume', cwd=logs)
+    whole, killed = weights(logs / 'runs' / 'whole'), weights(logs / 'runs' / 'killed')
+    for name in whole:
+        assert torch.equal(whole[name], killed[name]), name
+
+
+def test_two_processes_match_one_with_the_same_global_batch(logs: Path, trained: Path) -> None:
+    run('train', '--data', 'logs', '--preset', 'debug', '--accelerator', 'cpu', '--name', 'two',
+        '--devices', 2, cwd=logs)
+    one, two = weights(trained), weights(logs / 'runs' / 'two')
+    # Sums in another order: equal up to rounding, over 60 steps of Adam.
+    distance = torch.cat([(one[name] - two[name]).float().flatten() for name in one]).norm()
+    size = torch.cat([one[name].float().flatten() for name in one]).norm()
+    assert distance < 1e-2 * size
+
+
+def test_export_and_infer_follow(logs: Path, trained: Path) -> None:
+    run('export', '--run', trained, '--out', 'model.onnx', '--label', 'shape', cwd=logs)
+    keys = {entry.key for entry in onnx.load(logs / 'model.onnx').metadata_props}
+    assert {'imn_format_version', 'labels', 'config', 'training_data_hash',
+            'novelty_threshold'} <= keys
+    run('infer', '--model', 'model.onnx', '--data', 'logs', '--out', 'answers.jsonl', cwd=logs)
+    answers = [json.loads(line) for line in (logs / 'answers.jsonl').read_text().splitlines()]
+    assert len(answers) == 6 * 8 + 240
+    first = next(answer for answer in answers if answer['topic'] == '/camera/image')
+    assert first['stamp'] == 10 ** 9 and first['source'].endswith('drive')
+    assert len(first['transform']) == 6 and len(first['module_transforms']) == 3
+    assert 0.0 <= first['confidence'] <= 1.0 and first['label'] and 'reconstruction' not in first
+    assert first['identity_scores'][first['identity']] == max(first['identity_scores'])
+
+
+def test_evaluate_writes_figures_and_a_self_contained_report(logs: Path, trained: Path) -> None:
+    run('evaluate', '--run', trained, '--data', 'logs/shapes.h5', '--split', 'train', '--limit',
+        '150', '--no-disentanglement', '--out', 'report', cwd=logs)
+    figures = json.loads((logs / 'report' / 'metrics.json').read_text())
+    assert figures['images'] == 150 and 0.2 <= figures['purity'] <= 1.0
+    for row in figures['table_one'].values():
+        assert sum(row) == pytest.approx(100.0)
+    page = (logs / 'report' / 'report.html').read_text()
+    assert page.count('data:image/png;base64,') >= 6 and 'Table I' in page
+    assert not re.search(r'(src|href)="http', page)
+
+
+@pytest.mark.parametrize(('module', 'arguments', 'cause'), [
+    ('train', ['--data', 'nowhere'], 'nowhere does not exist'),
+    ('train', ['--data', 'logs', '--preset', 'huge'], "unknown preset 'huge'"),
+    ('train', ['--data', 'logs', '--set', 'train.stepz=1'], 'train.stepz'),
+    ('train', ['--data', 'logs', '--config', 'none.yaml'], 'none.yaml does not exist'),
+    ('train', ['--data', 'logs', '--preset', 'debug', '--name', 'first'], 'already holds a run'),
+    ('train', ['--data', 'logs', '--name', 'absent', '--resume'], 'config.yaml does not exist'),
+    ('evaluate', ['--run', 'logs', '--data', 'logs', '--out', 'x'], 'not a run folder'),
+    ('export', ['--run', 'runs/first', '--out', 'y.onnx', '--labels', 'a'], '1 names for 3'),
+    ('infer', ['--model', 'logs/shapes.h5', '--data', 'logs', '--out', 'z'], 'not a readable'),
+    ('infer', ['--model', 'none.onnx', '--data', 'logs', '--out', 'z'], 'does not exist'),
+    ('data', ['inspect', 'nowhere'], 'nowhere does not exist'),
+])
+def test_mistakes_are_one_line_and_leave_nothing(logs: Path, trained: Path, module: str,
+                                                 arguments: list[str], cause: str) -> None:
+    before = sorted(logs.iterdir())
+    done = run(module, *arguments, cwd=logs, check=False)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith('error:')]
+    assert len(lines) == 1 and cause in lines[0]
+    assert 'Traceback' not in done.stderr
+    assert sorted(logs.iterdir()) == before
+
+
+def test_data_inspect_writes_a_table_and_a_contact_sheet(logs: Path) -> None:
+    done = run('data', 'inspect', 'logs', '--out', 'sheet', cwd=logs)
+    assert '6 clips of 8 to 8 frames in /camera/image, 10.0 Hz' in done.stdout
+    assert '5 gaps over 1 s' in done.stdout
+    assert (logs / 'sheet' / 'contact_sheet.png').stat().st_size > 10000
+    assert json.loads((logs / 'sheet' / 'inspect.json').read_text())['clips'] == 36
