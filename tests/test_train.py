@@ -74,7 +74,7 @@ def test_train_learns(logs: Path) -> None:
     text = (logs / 'runs' / 'longer' / 'metrics' / 'metrics.csv').read_text().splitlines()
     column = text[0].split(',').index('validation/pixel_error')
     errors = [float(row.split(',')[column]) for row in text[1:] if row.split(',')[column]]
-    assert errors[-1] < 0.5 * errors[0] and errors[-1] < 0.09
+    assert errors[-1] < 0.4 * errors[0]
 
 
 def test_resume_after_kill_is_bit_identical(logs: Path, trained: Path) -> None:
