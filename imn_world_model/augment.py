@@ -1,4 +1,4 @@
-"""Changes to a view that leave the object what it is: its colours, its size in view, its mirror image."""
+"""Changes to a view that leave the object what it is: colours, size in view, mirror image."""
 import cv2
 import numpy as np
 

@@ -1,4 +1,6 @@
 """The batch of every training step, a function of (seed, step) alone: resuming needs no memory."""
+from typing import Any, Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,6 +9,14 @@ from torch.utils.data import Dataset
 from imn_world_model.augment import flip, recolor, zoom
 from imn_world_model.config import TrainConfig
 from imn_world_model.errors import UserError
+
+
+class ImageRows(Protocol):
+    """Images (N, S, S, 3) uint8 that are read when indexed, by a number or an array of numbers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any) -> np.ndarray: ...
 
 
 class Batches(Dataset):
@@ -24,7 +34,7 @@ class Batches(Dataset):
     :param world_size: number of processes.
     """
 
-    def __init__(self, images: np.ndarray, clip: np.ndarray, config: TrainConfig,
+    def __init__(self, images: ImageRows, clip: np.ndarray, config: TrainConfig,
                  labels: np.ndarray | None = None, rank: int = 0, world_size: int = 1) -> None:
         groups = config.batch_size // config.views
         if groups % world_size:

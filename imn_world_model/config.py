@@ -1,4 +1,4 @@
-"""Every number that a run depends on: frozen dataclasses, presets, and the YAML saved with a run."""
+"""Every number that a run depends on: frozen dataclasses, presets, the YAML saved with a run."""
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -108,8 +108,8 @@ class TrainConfig:
     :param search: ``exhaustive`` decodes all P*n candidates; ``fast`` looks at all of them with
         the decoder's early head and decodes the best of each identity.
     :param single_identity_steps: steps in which one identity and all modules take every image, a
-        plain Lie-group VAE: the modules learn what they can before the identities divide the rest.
-    :param kl_warm_up: steps in which the KL weight rises from 0. Without it the posteriors collapse
+        plain Lie-group VAE: the modules learn what they can, then the identities divide the rest.
+    :param kl_warm_up: steps in which the KL weight rises from 0. Without it the posteriors fall
         onto the prior before the decoder has learned to read them, and come back slowly.
     :param balance: strength of the pull towards equal use, in units of the score's spread.
     :param restart_every: steps between restarts of the least useful identity; 0 for never.

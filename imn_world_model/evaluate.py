@@ -1,4 +1,4 @@
-"""``python -m imn_world_model.evaluate``: what a run's identities hold, in figures and pictures."""
+"""``python -m imn_world_model.evaluate``: what identities hold, in figures and pictures."""
 import argparse
 import json
 import sys

@@ -1,4 +1,4 @@
-"""``python -m imn_world_model.export``: a trained run as one ONNX file, checked before it is placed."""
+"""``python -m imn_world_model.export``: a trained run as one ONNX file, checked against torch."""
 import argparse
 import json
 import logging

@@ -3,9 +3,10 @@ Which identity takes which group of images in training, and how identities come 
 
 The paper picks the best candidate image by image, from the first step on. Tried as it stands, the
 identity becomes whatever saves most pixels first (the floor's hue). What it becomes is a matter of
-order (let the modules learn what they can first), of sharing (views of one object decide together)
-and of balance (no identity may starve before it had its chance); this file holds those three. After
-``restart_until`` of the steps all of it is off and the plain argmax of Eq. (9) is left.
+order (let the modules learn what they can first), of sharing (views of one object decide
+together) and of balance (no identity may starve before it had its chance); this file holds all
+three.
+After ``restart_until`` of the steps balance and restarts are off, the argmax of Eq. (9) is left.
 """
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""``python -m imn_world_model.infer``: the node's answers, offline, as one JSON object per frame."""
+"""``python -m imn_world_model.infer``: the node's answers, offline, one JSON object a frame."""
 import argparse
 import json
 import os

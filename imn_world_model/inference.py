@@ -1,4 +1,4 @@
-"""An exported model on ONNX Runtime: numpy images in, named answers out. Needs no torch, no ROS."""
+"""An exported model on ONNX Runtime: images in, named answers out. Needs no torch, no ROS."""
 import json
 import os
 import threading
@@ -102,8 +102,8 @@ class ImnModel:
         version = metadata.get('imn_format_version')
         outputs = tuple(item.name for item in self._session.get_outputs())
         if version is None or outputs != OUTPUTS:
-            raise ModelError(f'{self.path} is an ONNX file, but not of this project; give one that '
-                             '`python -m imn_world_model.export` wrote')
+            raise ModelError(f'{self.path} is an ONNX file, but not of this project; give one '
+                             'that `python -m imn_world_model.export` wrote')
         if version != FORMAT_VERSION:
             raise ModelError(f'{self.path} has format version {version}, this program reads '
                              f'{FORMAT_VERSION}; export the run again with this version')

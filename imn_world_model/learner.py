@@ -15,8 +15,8 @@ from imn_world_model.winner import STRATEGIES
 WARM_UP_STEPS = 100
 # The rate ends at this share of its peak.
 FINAL_RATE = 0.02
-# Losses are sums over an image's pixels, so gradients are large; clipped at this norm, all steps of
-# the early phase weigh the same in Adam's moments.
+# Losses are sums over an image's pixels, so gradients are large; clipped at this norm, all steps
+# of the early phase weigh the same in Adam's moments.
 MAX_GRADIENT_NORM = 200.0
 
 
@@ -113,7 +113,7 @@ class Learner(lightning.LightningModule):
         return self.config.train.seed * 1_000_000_007 + 2 * step
 
     def _chance(self, step: int, num_images: int) -> tuple[Tensor, Tensor]:
-        """:return: this process's part of the step's noise (B, m, L) and group-feature coins (B,)."""
+        """:return: this process's part of the noise (B, m, L) and group-feature coins (B,)."""
         model, loss = self.config.model, self.config.loss
         world = self.trainer.world_size if self._trainer is not None else 1
         rank = self.global_rank if self._trainer is not None else 0
@@ -127,4 +127,5 @@ class Learner(lightning.LightningModule):
     def _everyone(self, value: Tensor) -> Tensor:
         """:return: the tensor of all processes, one after another."""
         gathered = self.all_gather(value)
+        assert isinstance(gathered, Tensor)
         return gathered.flatten(0, 1) if gathered.dim() > value.dim() else value

@@ -1,4 +1,4 @@
-"""Figures of merit, from plain arrays: what identities hold, and how the coordinates disentangle."""
+"""Figures of merit, from plain arrays: what identities hold, how coordinates disentangle."""
 from collections.abc import Callable
 from typing import Any
 

@@ -1,8 +1,8 @@
 """
 The two pools of modules: compositional ones that see the image, identities that do not.
 
-A compositional module is the encoder of a Lie-group VAE (Zhu et al. 2021, arXiv:2106.03375): Eq. (1) and
-(3) of the paper. An identity module is nothing but a learned matrix.
+A compositional module is the encoder of a Lie-group VAE (Zhu et al. 2021, arXiv:2106.03375):
+Eq. (1) and (3) of the paper. An identity module is nothing but a learned matrix.
 """
 import torch
 from torch import Tensor, nn
@@ -41,8 +41,8 @@ def initialize(network: nn.Module) -> None:
     """
     He's initialisation (arXiv:1502.01852) for every convolution and linear layer, zero biases.
 
-    PyTorch's default shrinks a signal by 3 in variance at each layer; through the dozen layers from
-    an image to its reconstruction little is left of it, and training starts on a long plateau.
+    PyTorch's default shrinks a signal by 3 in variance at each layer; through the dozen layers
+    from an image to its reconstruction little is left, and training starts on a long plateau.
 
     :param network: changed in place.
     """
@@ -54,7 +54,8 @@ def initialize(network: nn.Module) -> None:
             else:
                 fan = layer.weight[0].numel()
             nn.init.normal_(layer.weight, std=(2.0 / fan) ** 0.5)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class CompositionalEncoder(nn.Module):
@@ -73,9 +74,10 @@ class CompositionalEncoder(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
         group_size = config.matrix_size ** 2
         self.convolutions = nn.Sequential(*layers)
+        group_layer = nn.Linear(config.encoder_features, group_size)
         self.group = nn.Sequential(
             nn.Linear(channels[-1] * config.grid ** 2, config.encoder_features), nn.ReLU(),
-            nn.Linear(config.encoder_features, group_size))
+            group_layer)
         self.coordinates = nn.Sequential(
             nn.Linear(group_size, 4 * config.matrix_size), nn.ReLU(),
             nn.Linear(4 * config.matrix_size, 2 * config.num_latents))
@@ -83,7 +85,7 @@ class CompositionalEncoder(nn.Module):
         initialize(self)
         # Group features start near the unit matrix: products of m of them must not explode.
         with torch.no_grad():
-            self.group[-1].weight.mul_(GROUP_SCALE)
+            group_layer.weight.mul_(GROUP_SCALE)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """

@@ -1,4 +1,4 @@
-"""From a camera image to the network's input: the same cut and resize in training and on the robot."""
+"""From a camera image to the network's input: the same in training and on the robot."""
 from dataclasses import dataclass
 from typing import Literal
 

@@ -31,7 +31,8 @@ TRAVERSAL_RANGE = 2.0      # standard deviations of the coordinate over the data
 
 TEMPLATE = jinja2.Environment(autoescape=True).from_string("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto;
+padding: 0 1rem; }
 table { border-collapse: collapse; margin: .7rem 0; } td, th { padding: .2rem .7rem;
 text-align: right; border-bottom: 1px solid #ddd; } th:first-child, td:first-child {
 text-align: left; } img { max-width: 100%; image-rendering: pixelated; display: block; }

@@ -1,4 +1,4 @@
-"""``python -m imn_world_model.train``: learn identities and transforms from images, without labels."""
+"""``python -m imn_world_model.train``: learn identities and transforms without labels."""
 import argparse
 import logging
 import sys
@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch.utils.data import DataLoader, Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imn_world_model.batches import Batches
 from imn_world_model.cli import run_cli
 from imn_world_model.config import PRESETS, Config, load_config, override, preset
-from imn_world_model.data.frames import DataOptions, Frames, load_frames
+from imn_world_model.data.frames import DataOptions, Frames, ImageStack, load_frames
 from imn_world_model.errors import UserError
 from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
 from imn_world_model.pictures import write_pictures
@@ -61,8 +62,7 @@ class FrameBatches(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """:return: validation images, each once."""
         image = torch.from_numpy(self.validation).movedim(-1, 1).float() / 255.0
-        items = [{'image': part} for part in image.split(self.config.train.batch_size)]
-        return DataLoader(items, batch_size=None)
+        return DataLoader(Images(image), batch_size=self.config.train.batch_size)
 
 
 class RemainingSteps(Sampler):
@@ -85,6 +85,23 @@ class RemainingSteps(Sampler):
         return self.steps
 
 
+class Images(Dataset):
+    """
+    Single images as :class:`Learner` takes them in batches.
+
+    :param image: (K, 3, S, S) float32 in [0, 1].
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        self.image = image
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {'image': self.image[index]}
+
+
 class Rows:
     """
     Chosen rows of a memory-mapped array, read when asked for.
@@ -93,7 +110,7 @@ class Rows:
     :param rows: (K,) row numbers.
     """
 
-    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+    def __init__(self, array: ImageStack, rows: np.ndarray) -> None:
         self.array, self.rows = array, rows
 
     def __len__(self) -> int:
@@ -139,7 +156,8 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
         strategy='ddp' if devices * nodes > 1 else 'auto',
         precision=config.train.precision,                              # type: ignore[arg-type]
         max_epochs=1, max_steps=config.train.steps, val_check_interval=every,
-        use_distributed_sampler=False, num_sanity_val_steps=0, gradient_clip_val=MAX_GRADIENT_NORM, log_every_n_steps=25,
+        use_distributed_sampler=False, num_sanity_val_steps=0,
+        gradient_clip_val=MAX_GRADIENT_NORM, log_every_n_steps=25,
         limit_val_batches=1.0 if len(batches.validation) else 0,
         deterministic='warn' if accelerator == 'cpu' else None,
         enable_progress_bar=progress, enable_model_summary=False,

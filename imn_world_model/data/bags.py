@@ -1,9 +1,9 @@
 """
 Messages out of rosbag2 recordings, storage file by storage file.
 
-The storage files say what they hold; ``metadata.yaml`` only orders them and may be missing or wrong.
-MCAP files are read in sequence, chunk by chunk, so that one without an index or cut off in the
-middle still gives all that lies before the cut.
+The storage files say what they hold; ``metadata.yaml`` only orders them and may be missing or
+wrong. MCAP files are read in sequence, chunk by chunk, so that one without an index or cut off
+in the middle still gives all that lies before the cut.
 """
 import tempfile
 from collections.abc import Iterator

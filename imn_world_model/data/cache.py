@@ -204,7 +204,7 @@ class _Columns:
         columns = {name: np.array([row[k] for row in self.rows], np.int64)
                    for k, name in enumerate(names)}
         change = np.array([row[4] for row in self.rows], np.float64)
-        np.savez(folder / 'frames.npz', change=change, **columns)
+        np.savez(folder / 'frames.npz', allow_pickle=False, change=change, **columns)
         problems = report.problems + [
             f'{count} broken frame{"s" if count > 1 else ""} left out, the first: '
             f'{self.first_cause[topic]}' for topic, count in self.broken.items()]

@@ -107,7 +107,7 @@ def split_factors(factors: np.ndarray, fractions: tuple[float, float]) -> np.nda
     :param fractions: share of validation and of test.
     :return: (N,) uint8 of TRAIN, VALIDATION, TEST.
     """
-    mixed = np.zeros(len(factors), np.uint64)
+    mixed: np.ndarray = np.zeros(len(factors), np.uint64)
     with np.errstate(over='ignore'):
         for column in factors.T.astype(np.uint64):
             mixed = (mixed ^ (column + np.uint64(0x9E3779B97F4A7C15))) * np.uint64(

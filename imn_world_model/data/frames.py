@@ -173,15 +173,17 @@ def _load_part(source: Source, options: DataOptions, progress: bool) -> Part:
         return Part(table.images, np.arange(count), table.clip, table.split, [''] * count,
                     np.zeros(count, np.int64), np.arange(count), table.labels,
                     table.fingerprint, [], report)
-    entry = load_entry(source, options.size, options.crop, options.topics, options.ground_truth_topic,
-                       options.cache_dir or default_cache_dir(), options.workers or os.cpu_count() or 1,
-                       progress)
+    entry = load_entry(source, options.size, options.crop, options.topics,
+                       options.ground_truth_topic, options.cache_dir or default_cache_dir(),
+                       options.workers or os.cpu_count() or 1, progress)
     return _cut(source, entry, options)
 
 
 def _cut(source: Source, entry: Entry, options: DataOptions) -> Part:
     """:return: an entry's frames with clips, topic after topic, standstill left out."""
-    rows, clips, names = [], [], []
+    rows: list[np.ndarray] = []
+    clips: list[np.ndarray] = []
+    names: list[str] = []
     for topic in range(len(entry.topics)):
         own = np.flatnonzero(entry.topic == topic)
         if source.kind == 'images':                   # a folder of images has no order in time

@@ -72,7 +72,7 @@ def raw_to_rgb(message: Any) -> np.ndarray:
     """
     View ``sensor_msgs/Image`` as an array and convert its colours.
 
-    :param message: fields ``height``, ``width``, ``encoding``, ``is_bigendian``, ``step``, ``data``.
+    :param message: ``height``, ``width``, ``encoding``, ``is_bigendian``, ``step``, ``data``.
     :return: (H, W, 3) uint8 RGB.
     :raises ImageError: for an unknown encoding, a wrong step or length.
     """

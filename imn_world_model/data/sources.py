@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,7 +142,7 @@ def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None
         yield from _video_frames(source.path, report)
     else:
         for file in source_files(source):
-            yield RawFrame(source.path.name, 0, lambda file=file: _image_file(file))
+            yield RawFrame(source.path.name, 0, partial(_image_file, file))
 
 
 def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
@@ -194,7 +195,7 @@ def _message_frame(message: BagMessage) -> RawFrame:
         seconds, nanoseconds = np.frombuffer(message.payload, '<u4', 2, 4)
         own = int(seconds) * 10 ** 9 + int(nanoseconds)
         stamp = own or stamp
-    return RawFrame(message.topic, stamp, lambda: _decode(message), message.stamp)
+    return RawFrame(message.topic, stamp, partial(_decode, message), message.stamp)
 
 
 def _decode(message: BagMessage) -> np.ndarray:
@@ -222,7 +223,7 @@ def _video_frames(path: Path, report: SourceReport) -> Iterator[RawFrame]:
             if not valid:
                 break
             count += 1
-            yield RawFrame('', stamp, lambda frame=frame: cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            yield RawFrame('', stamp, partial(cv2.cvtColor, frame, cv2.COLOR_BGR2RGB))
         if count < expected:
             report.problems.append(f'{path} announces {expected} frames, {count} could be read')
     finally:
