@@ -3,7 +3,7 @@ The Independent Modular Network, section III of the paper. Open this file first.
 
 Letters: B batch, m compositional modules, n identities, P = 2**m - 1 subsets of modules, L latents
 per module, u side of a matrix, H = W side of the image. Names: ``comp_T`` (B, m, u, u) the
-modules' matrices, ``identity_T`` (n, u, u) the identities, ``subset_T`` (B, P, u, u) their products,
+modules' matrices, ``identity_T`` (n, u, u) the identities, ``subset_T`` (B, P, u, u) products,
 ``cand_T = subset_T @ identity_T`` the candidates, ``recon = d(cand_T)``, ``score`` of Eq. (9),
 ``winner`` its argmax.
 """
