@@ -71,6 +71,7 @@ setup(
     entry_points={
         'console_scripts': [
             'perception = imn_world_model.nodes.perception:main',
+            'play = imn_world_model.nodes.player:main',
             'state_estimator = imn_world_model.nodes.estimator:main',
         ],
     },

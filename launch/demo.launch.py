@@ -3,10 +3,11 @@ Play a recording into the perception node and filter its answers.
 
     ros2 launch imn_world_model demo.launch.py bag:=FOLDER
 
-Starts perception.launch.py, the state estimator and `ros2 bag play --clock`.
+Starts perception.launch.py, the state estimator and this package's own player, which waits until
+somebody listens to the recording and needs no rosbag2.
 """
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -22,8 +23,10 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('bag', description='rosbag2 folder with camera images'),
         DeclareLaunchArgument('model', default_value='',
                               description='exported .onnx file; default: the shipped demo model'),
-        DeclareLaunchArgument('image_topics', default_value="['/camera/image_raw/compressed']",
-                              description='camera topics of the recording'),
+        DeclareLaunchArgument('rate', default_value='1.0',
+                              description='1.0 plays at the recorded speed'),
+        DeclareLaunchArgument('image_topic', default_value='/camera/image_raw/compressed',
+                              description='camera topic of the recording'),
         DeclareLaunchArgument('namespace', default_value='imn',
                               description='of the nodes and their output topics'),
         DeclareLaunchArgument('log_level', default_value='info',
@@ -32,16 +35,14 @@ def generate_launch_description() -> LaunchDescription:
             PythonLaunchDescriptionSource(f'{SHARE}/launch/perception.launch.py'),
             launch_arguments={
                 'model': LaunchConfiguration('model'),
-                'image_topics': LaunchConfiguration('image_topics'),
+                'image_topics': ['[', LaunchConfiguration('image_topic'), ']'],
                 'namespace': LaunchConfiguration('namespace'),
                 'log_level': LaunchConfiguration('log_level'),
-                'use_sim_time': 'true',
             }.items()),
         Node(package='imn_world_model', executable='state_estimator', name='state_estimator',
              namespace=LaunchConfiguration('namespace'), output='screen',
-             parameters=[{'use_sim_time': True}],
              arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')]),
-        # The node needs a moment to load its model; without it the first images would be missed.
-        ExecuteProcess(cmd=['ros2', 'bag', 'play', '--clock', '100', '--delay', '5',
-                            LaunchConfiguration('bag')], output='screen'),
+        Node(package='imn_world_model', executable='play', name='play', output='screen',
+             parameters=[{'bag': LaunchConfiguration('bag'), 'rate': LaunchConfiguration('rate'),
+                          'listener': LaunchConfiguration('image_topic')}]),
     ])

@@ -11,6 +11,7 @@ from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
+from launch_ros.parameter_descriptions import ParameterFile
 
 from launch import LaunchContext, LaunchDescription
 
@@ -29,11 +30,10 @@ def perception(context: LaunchContext) -> list[LifecycleNode]:
         return LaunchConfiguration(name).perform(context)
 
     given = {name: yaml.safe_load(value(name)) for name in OVERRIDES if value(name)}
-    shipped = {'model': str(SHARE / 'export' / 'demo.onnx')}
     return [LifecycleNode(
         package='imn_world_model', executable='perception', name='perception',
         namespace=value('namespace'), output='screen',
-        parameters=[shipped, value('params_file'), given],
+        parameters=[ParameterFile(value('params_file'), allow_substs=True), given],
         arguments=['--ros-args', '--log-level', value('log_level')])]
 
 
@@ -41,7 +41,7 @@ def generate_launch_description() -> LaunchDescription:
     """Declare the arguments."""
     return LaunchDescription([
         DeclareLaunchArgument('model', default_value='',
-                              description='exported .onnx file; default: the shipped demo model'),
+                              description='exported .onnx file; default: as in params_file'),
         DeclareLaunchArgument('image_topics', default_value='',
                               description='list of camera topics, raw and compressed in any mix'),
         DeclareLaunchArgument('provider', default_value='',

@@ -10,14 +10,14 @@ import sys
 from dataclasses import fields
 from typing import Any
 
-import rclpy
 from imn_msgs.msg import Identity, State, Transform
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from imn_world_model.errors import UserError
 from imn_world_model.nodes.messages import transform_to_arrays
+from imn_world_model.nodes.running import run_until_stopped
 from imn_world_model.tracking import Track, TrackingOptions
 
 DESCRIPTIONS = {
@@ -79,21 +79,11 @@ def main(arguments: list[str] | None = None) -> int:
     :param arguments: command line, ROS arguments included.
     :return: exit code.
     """
-    rclpy.init(args=arguments)
     try:
-        node = EstimatorNode()
+        return run_until_stopped(EstimatorNode, SingleThreadedExecutor, arguments)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
-        rclpy.try_shutdown()
         return 2
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
 
 
 if __name__ == '__main__':

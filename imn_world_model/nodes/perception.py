@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -31,6 +30,7 @@ from imn_world_model.nodes.cameras import Cameras
 from imn_world_model.nodes.health import Health, ModelHealth
 from imn_world_model.nodes.intake import Arrival, Intake
 from imn_world_model.nodes.outputs import Outputs
+from imn_world_model.nodes.running import run_until_stopped
 from imn_world_model.nodes.worker import Frame, InferenceWorker, one_line
 
 DIAGNOSTICS_PERIOD = 1.0
@@ -286,19 +286,9 @@ def main(arguments: list[str] | None = None) -> int:
     :param arguments: command line, ROS arguments included.
     :return: exit code.
     """
-    rclpy.init(args=arguments)
-    executor = MultiThreadedExecutor(num_threads=2)
-    node = PerceptionNode()
-    executor.add_node(node)
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        executor.shutdown(timeout_sec=0.5)
-        rclpy.try_shutdown()
-    return 0
+    # One thread for services and timers, one for images.
+    return run_until_stopped(PerceptionNode, lambda: MultiThreadedExecutor(num_threads=2),
+                             arguments)
 
 
 if __name__ == '__main__':

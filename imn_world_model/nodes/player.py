@@ -1,11 +1,21 @@
-"""Plays a rosbag2 recording into real ROS topics, as `ros2 bag play` does, without rosbag2."""
+"""
+Plays a rosbag2 recording into real ROS topics, as `ros2 bag play` does, without rosbag2.
+
+    ros2 run imn_world_model play --ros-args -p bag:=FOLDER -p listener:=/camera/image_raw
+
+Waits until somebody subscribes to the topic `listener`, so that no image is played to nobody.
+"""
 import importlib
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosbags.rosbag2 import Reader, ReaderError
@@ -85,3 +95,45 @@ class Player:
                 published = time.monotonic()
                 self.publishers[connection.topic].publish(bytes(payload))
                 yield Played(connection.topic, bytes(payload), stamp, published)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """
+    Play one recording and end.
+
+    :param arguments: command line, ROS arguments included.
+    :return: exit code.
+    """
+    rclpy.init(args=arguments)
+    node = rclpy.create_node('play')
+    parameters = {
+        name: node.declare_parameter(name, default, ParameterDescriptor(description=text)).value
+        for name, default, text in (
+            ('bag', '', 'Folder of a rosbag2 recording.'),
+            ('rate', 1.0, '1 plays at the recorded speed.'),
+            ('listener', '', 'Topic of the recording whose first subscriber starts the play.'))}
+    try:
+        player = Player(node, Path(parameters['bag']), QoSProfile(depth=10))
+        if parameters['rate'] <= 0:
+            raise UserError(f"parameter rate is {parameters['rate']}; it must be above 0")
+        listener = parameters['listener']
+        if listener and listener not in player.publishers:
+            raise UserError(f'{parameters["bag"]} has no topic {listener}; it has '
+                            f'{", ".join(player.publishers)}')
+        while listener and not player.publishers[listener].get_subscription_count():
+            rclpy.spin_once(node, timeout_sec=0.1)
+        count = sum(1 for _ in player.play(parameters['rate'], longest_gap=float('inf')))
+        node.get_logger().info(f'played {count} messages')
+    except UserError as error:
+        node.get_logger().fatal(str(error))
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
