@@ -6,28 +6,28 @@ wrong. MCAP files are read in sequence, chunk by chunk, so that one without an i
 in the middle still gives all that lies before the cut.
 """
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import yaml
 import zstandard
-from mcap.exceptions import McapError
-from mcap.records import Channel, Chunk, McapRecord, Message, Schema
-from mcap.stream_reader import StreamReader, breakup_chunk
-from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from imn_world_model.data.mcap_storage import MAX_RECORD_BYTES, read_mcap
+from imn_world_model.data.sqlite_storage import read_sqlite
+from imn_world_model.data.storage import StorageReport
 from imn_world_model.errors import UserError
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage',
                'foxglove_msgs/msg/CompressedImage')
 TEXT_TYPE = 'std_msgs/msg/String'
+READ_TYPES = (*IMAGE_TYPES, TEXT_TYPE)
 STORAGE_SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 LFS_MAGIC = b'version https://git-lfs'
-MAX_RECORD_BYTES = 1 << 30
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 TYPESTORE.register(get_types_from_msg(
@@ -60,6 +60,9 @@ class BagMessage:
         payload = self.payload
         try:
             if payload[:4] == ZSTD_MAGIC:             # rosbag2's per-message compression
+                # The decompressor would allocate whatever size a broken message claims.
+                if zstandard.frame_content_size(payload) > MAX_RECORD_BYTES:
+                    raise ValueError
                 payload = zstandard.ZstdDecompressor().decompress(
                     payload, max_output_size=MAX_RECORD_BYTES)
             return TYPESTORE.deserialize_cdr(payload, self.kind)
@@ -75,10 +78,14 @@ class BagReport:
 
     :param problems: lines for the user.
     :param topics: every topic seen, with its type.
+    :param read: topic -> messages read or already reported as lost.
+    :param lost: image messages known to be recorded that could not be read.
     """
 
     problems: list[str] = field(default_factory=list)
     topics: dict[str, str] = field(default_factory=dict)
+    read: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
 
 
 def storage_files(path: Path) -> list[Path]:
@@ -91,14 +98,25 @@ def storage_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     files = sorted(item for item in path.iterdir() if item.name.endswith(STORAGE_SUFFIXES))
-    try:
-        information = yaml.safe_load((path / 'metadata.yaml').read_text())
-        order = [Path(name).name for name in
-                 information['rosbag2_bagfile_information']['relative_file_paths']]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
-        order = []
+    order = _listed(_metadata(path))
     return sorted(files, key=lambda item: (order.index(item.name) if item.name in order
                                            else len(order), item.name))
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """:return: what ``metadata.yaml`` says; empty where it is missing or broken."""
+    try:
+        information = yaml.safe_load((path / 'metadata.yaml').read_text())
+        information = information['rosbag2_bagfile_information']
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return {}
+    return information if isinstance(information, dict) else {}
+
+
+def _listed(information: dict[str, Any]) -> list[str]:
+    """:return: names of the storage files in order of time."""
+    names = information.get('relative_file_paths')
+    return [Path(str(name)).name for name in names] if isinstance(names, list) else []
 
 
 def is_bag(path: Path) -> bool:
@@ -116,7 +134,8 @@ def read_bag(path: Path, report: BagReport) -> Iterator[BagMessage]:
     :param report: filled with topics and problems on the way.
     :return: messages of image and string types; others are only listed in the report.
     """
-    for file in storage_files(path):
+    files = storage_files(path)
+    for file in files:
         with file.open('rb') as stream:
             head = stream.read(len(LFS_MAGIC))
         if head == LFS_MAGIC:
@@ -135,15 +154,59 @@ def read_bag(path: Path, report: BagReport) -> Iterator[BagMessage]:
                 yield from _read_storage(plain, file, report)
         else:
             yield from _read_storage(file, file, report)
+    if path.is_dir():
+        _compare_with_metadata(path, files, report)
 
 
 def _read_storage(file: Path, name: Path, report: BagReport) -> Iterator[BagMessage]:
-    reader = _read_mcap if file.name.endswith('.mcap') else _read_sqlite
-    for message in reader(file, name, report):
+    reader = read_mcap if file.name.endswith('.mcap') else read_sqlite
+    stored = StorageReport(problems=report.problems)
+    ignored: Counter[tuple[str, str]] = Counter()
+    for message in reader(file, name, stored):
         kind = _full_type(message.kind)
-        report.topics[message.topic] = kind
-        if kind in (*IMAGE_TYPES, TEXT_TYPE):
+        report.read[message.topic] += 1
+        if kind not in READ_TYPES:
+            if kind not in TYPESTORE.types:
+                ignored[message.topic, message.kind] += 1
+        elif message.encoding.lower() != 'cdr':
+            ignored[message.topic, f'{message.kind} in {message.encoding or "no"} encoding'] += 1
+        else:
             yield BagMessage(message.topic, kind, message.stamp, message.payload)
+    report.topics |= {topic: _full_type(kind) for topic, kind in stored.topics.items()}
+    for (topic, type_name), count in ignored.items():
+        report.problems.append(f"{name}: {count} messages of {topic} left out, type '{type_name}' "
+                               'is unknown')
+    for topic, count in stored.lost.items():
+        report.read[topic] += count
+        if topic == '?' or report.topics.get(topic) in (*IMAGE_TYPES, None):
+            report.lost += count
+            report.problems.append(f'{name}: {count} recorded messages of '
+                                   f'{"some topic" if topic == "?" else topic} cannot be read')
+
+
+def _compare_with_metadata(path: Path, files: list[Path], report: BagReport) -> None:
+    """Report what ``metadata.yaml`` promises and the files do not hold."""
+    information = _metadata(path)
+    missing = [name for name in _listed(information) if not any(
+        file.name.removesuffix('.zstd') == name.removesuffix('.zstd') for file in files)]
+    report.problems += [f'{path}: {name} is named in metadata.yaml but is not there'
+                        for name in missing]
+    try:
+        promised = {str(item['topic_metadata']['name']):
+                    (_full_type(str(item['topic_metadata']['type'])), int(item['message_count']))
+                    for item in information['topics_with_message_count']}
+    except (KeyError, TypeError, ValueError):
+        return
+    for topic, (kind, count) in promised.items():
+        if topic not in report.topics:
+            if count and kind in IMAGE_TYPES and report.topics:
+                report.problems.append(f'{path}: metadata.yaml speaks of {topic}, which the files '
+                                       'do not hold; the files are believed')
+        elif kind in IMAGE_TYPES and count > report.read[topic]:
+            lost = count - report.read[topic]
+            report.lost += lost
+            report.problems.append(f'{path}: metadata.yaml counts {count} messages of {topic}, '
+                                   f'{lost} more than the files hold')
 
 
 def _full_type(kind: str) -> str:
@@ -153,61 +216,3 @@ def _full_type(kind: str) -> str:
     if kind.startswith('foxglove'):
         package, name = 'foxglove_msgs', kind.replace('.', '/').rpartition('/')[2]
     return f'{package}/msg/{name}'
-
-
-def _read_mcap(file: Path, name: Path, report: BagReport) -> Iterator[BagMessage]:
-    schemas: dict[int, Schema] = {}
-    channels: dict[int, Channel] = {}
-    with file.open('rb') as stream:
-        for record in _mcap_records(stream, name, report):
-            if isinstance(record, Schema):
-                schemas[record.id] = record
-            elif isinstance(record, Channel):
-                channels[record.id] = record
-                if record.schema_id in schemas:
-                    report.topics[record.topic] = _full_type(schemas[record.schema_id].name)
-            elif isinstance(record, Message):
-                channel = channels.get(record.channel_id)
-                schema = schemas.get(channel.schema_id) if channel else None
-                if channel is None or schema is None:
-                    report.problems.append(f'{name}: a message belongs to no known topic')
-                    continue
-                yield BagMessage(channel.topic, schema.name, record.log_time, record.data)
-
-
-def _mcap_records(stream: BinaryIO, name: Path, report: BagReport) -> Iterator[McapRecord]:
-    """:return: records with chunks opened; a broken chunk or end is reported and passed over."""
-    records = StreamReader(stream, emit_chunks=True, record_size_limit=MAX_RECORD_BYTES).records
-    while True:
-        try:
-            record = next(records)
-        except StopIteration:
-            return
-        except Exception as error:                    # whatever a broken byte makes of it
-            what = 'is cut off or corrupt' if stream.tell() > 8 else 'is no MCAP file'
-            cause = str(error) if isinstance(error, McapError) else type(error).__name__
-            report.problems.append(f'{name} {what} at byte {stream.tell()} ({cause}); '
-                                   'what lies before is used')
-            return
-        if not isinstance(record, Chunk):
-            yield record
-            continue
-        try:
-            yield from breakup_chunk(record, validate_crc=True)
-        except Exception as error:
-            report.problems.append(f'{name}: a chunk of {len(record.data)} bytes is corrupt '
-                                   f'({type(error).__name__}) and left out')
-
-
-def _read_sqlite(file: Path, name: Path, report: BagReport) -> Iterator[BagMessage]:
-    try:
-        with Reader(file) as reader:
-            for connection, stamp, payload in reader.messages(reader.connections):
-                yield BagMessage(connection.topic, connection.msgtype, stamp, payload)
-    except GeneratorExit:
-        raise
-    except ReaderError as error:
-        report.problems.append(f'{name} cannot be read: {error}')
-    except Exception as error:
-        report.problems.append(f'{name} is cut off or corrupt ({type(error).__name__}: {error}); '
-                               'what lies before is used')

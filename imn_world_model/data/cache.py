@@ -7,6 +7,8 @@ second builder of the same entry wait for the first. Nothing half-written is eve
 import hashlib
 import json
 import os
+import shutil
+from array import array
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,8 +34,10 @@ from imn_world_model.errors import UserError
 from imn_world_model.preprocess import Crop, prepare
 
 # Changes whenever what is written below changes.
-FORMAT = 1
+FORMAT = 2
 BLOCK = 1 << 20
+# Frames wait for a decoding thread up to this many bytes: raw 4K images have 25 MB each.
+MAX_WAITING = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Entry:
     :param change: (N,) grey levels since the topic's previous frame, see ``clips.frame_change``.
     :param topics: names.
     :param info: ``problems``, ``left_out``, ``truth``, ``broken`` (count), ``recorded`` (count),
-        ``all_topics``, ``resolutions``.
+        ``lost`` (count), ``all_topics``, ``resolutions``.
     :param fingerprint: of the source's content.
     """
 
@@ -110,6 +114,8 @@ def load_entry(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f'{key}.lock'):
             if not (folder / key).exists():
+                for left in folder.glob(f'.{key}.*'):  # by a builder that was killed
+                    shutil.rmtree(left, ignore_errors=True)
                 with atomic_path(folder / key) as scratch:
                     scratch.mkdir()
                     _build(source, size, crop, topics, truth_topic, scratch, workers, progress)
@@ -158,10 +164,13 @@ def _decoded(frames: Iterator[RawFrame], size: int, crop: Crop,
 
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[tuple[RawFrame, Future]] = deque()
+        held = 0
         for frame in frames:
             waiting.append((frame, pool.submit(decode, frame)))
-            if len(waiting) > 4 * workers:
+            held += frame.held
+            while len(waiting) > 4 * workers or held > MAX_WAITING:
                 first, future = waiting.popleft()
+                held -= first.held
                 yield first, future.result()
         for first, future in waiting:
             yield first, future.result()
@@ -171,7 +180,9 @@ class _Columns:
     """What is kept of each frame beside its pixels."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, int, int, int, float]] = []
+        # 40 bytes a frame: a long log has millions.
+        self.numbers = {name: array('q') for name in ('topic', 'stamp', 'truth_key', 'index')}
+        self.change = array('d')
         self.topics: dict[str, int] = {}
         self.last: dict[int, np.ndarray] = {}
         self.resolutions: dict[str, int] = {}
@@ -195,21 +206,22 @@ class _Columns:
         self.last[topic] = small
         name = f'{frame.topic} {resolution}'
         self.resolutions[name] = self.resolutions.get(name, 0) + 1
-        self.rows.append((topic, frame.stamp, frame.truth_key, number, change))
+        for name, value in (('topic', topic), ('stamp', frame.stamp),
+                            ('truth_key', frame.truth_key), ('index', number)):
+            self.numbers[name].append(value)
+        self.change.append(change)
         stream.write(pixels.tobytes())
 
     def save(self, folder: Path, report: SourceReport) -> None:
         """Write the columns and the report."""
-        names = ('topic', 'stamp', 'truth_key', 'index')
-        columns = {name: np.array([row[k] for row in self.rows], np.int64)
-                   for k, name in enumerate(names)}
-        change = np.array([row[4] for row in self.rows], np.float64)
-        np.savez(folder / 'frames.npz', allow_pickle=False, change=change, **columns)
+        np.savez(folder / 'frames.npz', change=np.asarray(self.change),
+                 **{name: np.asarray(values) for name, values in self.numbers.items()})
         problems = report.problems + [
             f'{count} broken frame{"s" if count > 1 else ""} left out, the first: '
             f'{self.first_cause[topic]}' for topic, count in self.broken.items()]
         info = {'topics': list(self.topics), 'all_topics': report.topics,
                 'left_out': report.left_out, 'problems': problems,
-                'broken': sum(self.broken.values()), 'recorded': self.recorded,
+                'broken': sum(self.broken.values()), 'recorded': self.recorded + report.lost,
+                'lost': report.lost,
                 'resolutions': self.resolutions, 'truth': report.truth}
         (folder / 'info.json').write_text(json.dumps(info))

@@ -1,4 +1,5 @@
 """All frames of all sources as one table: pixels, clips, splits, and labels for evaluation."""
+import errno
 import hashlib
 import os
 from dataclasses import dataclass, field
@@ -153,6 +154,8 @@ def load_frames(paths: list[Path] | list[str], options: DataOptions,
         try:
             part = _load_part(source, options, progress)
         except (UserError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise                                 # a full disk is no fault of the source
             notes.append(str(error))
             continue
         notes += part.notes
@@ -209,8 +212,8 @@ def _cut(source: Source, entry: Entry, options: DataOptions) -> Part:
                      'camera stood still')
     topic_of = [entry.topics[number] for number in entry.topic[row]]
     report = {'source': str(source.path), 'kind': source.kind, 'used': len(row), 'still': still,
-              **{key: entry.info[key] for key in ('recorded', 'broken', 'all_topics', 'left_out',
-                                                  'problems', 'resolutions')}}
+              **{key: entry.info[key] for key in ('recorded', 'broken', 'lost', 'all_topics',
+                                                  'left_out', 'problems', 'resolutions')}}
     return Part(entry.images, row, clip, split_clips(names, options.fractions, options.seed)[clip],
                 topic_of, entry.stamp[row], entry.index[row],
                 _labels(source, entry, row), entry.fingerprint, notes, report)

@@ -26,7 +26,8 @@ def describe(frames: Frames, gap: float) -> str:
     for report in frames.reports:
         lines.append(f'{report["source"]}  ({report["kind"]})')
         lines.append(f'  frames recorded {report["recorded"]}, used {report["used"]}, '
-                     f'standing still {report.get("still", 0)}, broken {report.get("broken", 0)}')
+                     f'standing still {report.get("still", 0)}, broken {report.get("broken", 0)}, '
+                     f'lost {report.get("lost", 0)}')
         for topic, kind in sorted(report.get('all_topics', {}).items()):
             note = report['left_out'].get(topic, '')
             depth = any(word in topic.lower() for word in DEPTH_WORDS)

@@ -52,12 +52,14 @@ class RawFrame:
     :param stamp: ns, 0 where unknown. Of a message its header's, if that is set.
     :param load: decodes it to (H, W, 3) uint8 RGB; raises :class:`UserError` when broken.
     :param truth_key: stamp under which a ground-truth topic speaks of it.
+    :param held: bytes of memory it holds until it is decoded.
     """
 
     topic: str
     stamp: int
     load: Callable[[], np.ndarray]
     truth_key: int = 0
+    held: int = 0
 
 
 @dataclass
@@ -69,12 +71,14 @@ class SourceReport:
     :param topics: topic -> type, of everything in it.
     :param left_out: topic -> why.
     :param truth: stamp -> labels, from the ground-truth topic.
+    :param lost: frames known to be recorded that never came; named in ``problems``.
     """
 
     problems: list[str] = field(default_factory=list)
     topics: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     truth: dict[int, dict[str, Any]] = field(default_factory=dict)
+    lost: int = 0
 
 
 def find_sources(paths: list[Path]) -> list[Source]:
@@ -148,6 +152,7 @@ def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None
 def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
                 report: SourceReport) -> Iterator[RawFrame]:
     bag = BagReport(report.problems, report.topics)
+    accepted: set[str] = set()
     for message in read_bag(path, bag):
         if message.kind == TEXT_TYPE:
             if message.topic == truth_topic:
@@ -155,11 +160,14 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
             continue
         if message.topic in report.left_out:
             continue
-        reason = _why_not(message, topics)
-        if reason:
-            report.left_out[message.topic] = reason
-            continue
+        if message.topic not in accepted:
+            reason = _why_not(message, topics)
+            if reason:
+                report.left_out[message.topic] = reason
+                continue
+            accepted.add(message.topic)
         yield _message_frame(message)
+    report.lost = bag.lost
 
 
 def _note_truth(message: BagMessage, report: SourceReport) -> None:

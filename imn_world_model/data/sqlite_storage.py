@@ -1,0 +1,109 @@
+"""
+Messages of a rosbag2 SQLite file, row by row in the order they were written.
+
+Read with plain SQL rather than through `rosbags`, which gives up at the first broken page: here
+the rows around it are still used, and the file's index tells how many are missing.
+"""
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from imn_world_model.data.storage import StorageReport, StoredMessage
+
+# Rows asked for one by one behind a broken page before the rest is given up.
+MAX_MISSES = 20_000
+# Broken bytes in names and messages of SQLite itself fail to decode as text.
+BROKEN = (sqlite3.Error, UnicodeDecodeError)
+
+
+def read_sqlite(file: Path, name: Path, report: StorageReport) -> Iterator[StoredMessage]:
+    """
+    Go through a ``.db3`` file.
+
+    :param file: what is read.
+    :param name: what it is called in the report.
+    :param report: gets what could not be read, and how many messages are missing.
+    """
+    try:
+        with closing(_connect(file)) as database:
+            topics = {row[0]: (str(row[1]), str(row[2]), str(row[3])) for row in database.execute(
+                'SELECT id, name, type, serialization_format FROM topics')}
+            report.topics |= {topic: kind for topic, kind, _ in topics.values()}
+            recorded, last = _extent(database)
+            read: Counter[str] = Counter()
+            orphans = 0
+            for number, stamp, payload in _rows(database, last, name, report):
+                if (number not in topics or not isinstance(stamp, int)
+                        or not isinstance(payload, bytes)):
+                    orphans += 1
+                    continue
+                topic, kind, encoding = topics[number]
+                read[topic] += 1
+                yield StoredMessage(topic, kind, encoding, stamp, payload)
+            if orphans:
+                report.problems.append(f'{name}: {orphans} rows are damaged or belong to no '
+                                       'known topic')
+            lost = recorded - sum(read.values())
+            if lost > 0:
+                # A lost row's topic is lost with it, unless the file has only one.
+                topic = next(iter(read)) if len(topics) == 1 and read else '?'
+                report.lost[topic] = report.lost.get(topic, 0) + lost
+    except BROKEN as error:
+        report.problems.append(f'{name} is cut off, corrupt or no recording ({error}); how much '
+                               'is lost is not known')
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    """:return: a read-only connection that sees the log of a recorder that crashed."""
+    pending = file.with_name(file.name + '-wal')
+    mode = 'mode=ro' if pending.exists() and pending.stat().st_size else 'immutable=1'
+    database = sqlite3.connect(f'{file.resolve().as_uri()}?{mode}', uri=True,
+                               check_same_thread=False)
+    database.text_factory = lambda text: text.decode(errors='replace')
+    return database
+
+
+def _extent(database: sqlite3.Connection) -> tuple[int, int]:
+    """:return: number of rows and the last row's id, from the index on time where there is one."""
+    try:
+        indexes = [row[0] for row in database.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'messages' "
+            "AND sql IS NOT NULL")]
+        hint = f'INDEXED BY "{indexes[0]}"' if indexes else ''
+        count, last = database.execute(
+            f'SELECT COUNT(*), MAX(id) FROM (SELECT id FROM messages {hint} ORDER BY timestamp)'
+        ).fetchone()
+    except BROKEN:
+        return 0, 0
+    return count, last or 0
+
+
+def _rows(database: sqlite3.Connection, last: int, name: Path,
+          report: StorageReport) -> Iterator[tuple[Any, Any, Any]]:
+    """:return: topic id, stamp and payload of every row that can be read."""
+    here = 0
+    try:
+        for here, *row in database.execute(
+                'SELECT id, topic_id, timestamp, data FROM messages ORDER BY id'):
+            yield row[0], row[1], row[2]
+        return
+    except BROKEN as error:
+        report.problems.append(f'{name} is corrupt after row {here} of {last or "?"} ({error}); '
+                               'the readable rows are used')
+    misses = 0
+    for number in range(here + 1, last + 1):
+        try:
+            found = database.execute('SELECT topic_id, timestamp, data FROM messages '
+                                     'WHERE id = ?', (number,)).fetchone()
+        except BROKEN:
+            found = None
+        if found is None:
+            misses += 1
+            if misses > MAX_MISSES:
+                return
+            continue
+        misses = 0
+        yield found

@@ -1,0 +1,36 @@
+"""What the readers of storage files hand on."""
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class StoredMessage:
+    """
+    A message as its file holds it.
+
+    :param topic: its topic.
+    :param kind: its type, as the file spells it.
+    :param encoding: of the payload; ``cdr`` from ROS 2.
+    :param stamp: time of recording, ns.
+    :param payload: bytes.
+    """
+
+    topic: str
+    kind: str
+    encoding: str
+    stamp: int
+    payload: bytes
+
+
+@dataclass
+class StorageReport:
+    """
+    What a file holds beyond the messages that could be read.
+
+    :param problems: what could not be read, a line each.
+    :param topics: every topic seen -> its type.
+    :param lost: topic -> messages that were recorded by the file's own account, but not read.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    topics: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
