@@ -50,32 +50,31 @@ class Answer:
 Strategy = Callable[[Decoder, Question], Answer]
 
 
-def exhaustive(decoder: Decoder, question: Question, chunk: int = 1024) -> Answer:
+def exhaustive(decoder: Decoder, question: Question, chunk: int = 31) -> Answer:
     """
     Decode every candidate in full: the reference.
 
-    :param chunk: candidates decoded at once, a bound on memory.
+    :param chunk: candidates of each image decoded at once, a bound on memory.
     """
     score = exhaustive_scores(decoder, question, chunk)                  # (B, P, n)
     identity_scores, subset = score.max(dim=1)
     return Answer(identity_scores, subset)
 
 
-def exhaustive_scores(decoder: Decoder, question: Question, chunk: int = 1024) -> Tensor:
+def exhaustive_scores(decoder: Decoder, question: Question, chunk: int = 31) -> Tensor:
     """:return: ``score`` of every candidate (B, P, n), Eq. (9)."""
     subset_T = subset_transforms(question.comp_T)
     hidden = decoder.hidden_of_candidates(subset_T, question.identity_T)   # (B, P, n, hidden)
     num_images, num_subsets, n = hidden.shape[:3]
     per_image = hidden.flatten(1, 2)                                       # (B, P*n, hidden)
-    span = max(1, chunk // num_images)
     errors = [image_loss(decoder.image(part), question.image[:, None])
-              for part in per_image.split(span, dim=1)]
+              for part in per_image.split(chunk, dim=1)]
     loss = question.image_weight * torch.cat(errors, 1).unflatten(1, (num_subsets, n))
     loss = loss + question.price[:, :, None]
     if question.decoded_price is not None:
         number = torch.arange(num_subsets * n, device=loss.device).expand(num_images, -1)
         parts = [question.decoded_price(part // n, part % n)
-                 for part in number.split(span, dim=1)]
+                 for part in number.split(chunk, dim=1)]
         loss = loss + torch.cat(parts, 1).unflatten(1, (num_subsets, n))
     return -loss
 

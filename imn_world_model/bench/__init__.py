@@ -1,0 +1,1 @@
+"""Performance figures, as ratios measured side by side in one run."""

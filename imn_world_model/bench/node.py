@@ -1,0 +1,325 @@
+"""
+The perception node under load: latency, drops, idle cost, answers of services, memory.
+
+As ros2_benchmark does it: the highest rate with less than 5 % drops, then fixed rates. Images are
+those of the demo log, published by this process to a node in a process of its own.
+
+    python -m imn_world_model.bench.node --soak 30      minutes of 30 Hz, memory every minute
+"""
+import argparse
+import contextlib
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imn_world_model.cli import run_cli
+from imn_world_model.errors import UserError
+from imn_world_model.inference import ImnModel
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MODEL = ROOT / 'export' / 'demo.onnx'
+LOG = ROOT / 'demo' / 'log'
+IMAGE_TOPIC = '/camera/image_raw/compressed'
+SECONDS = 8.0
+RATES = (10.0, 30.0, 60.0)
+ALLOWED_DROPS = 0.05
+START_TIMEOUT = 60.0
+TICKS = os.sysconf('SC_CLK_TCK')
+
+
+@dataclass(frozen=True)
+class Load:
+    """
+    What a node made of a load.
+
+    :param drops: share of the images that got no answer.
+    :param latency: seconds from publication to the answer, of each answered image.
+    :param cpu: cores that the node used.
+    """
+
+    drops: float
+    latency: np.ndarray
+    cpu: float
+
+
+class Bench:
+    """
+    A node under test and a ROS node beside it.
+
+    :param model: exported .onnx file.
+    :param cameras: number of camera topics.
+    """
+
+    def __init__(self, model: Path, cameras: int) -> None:
+        import rclpy
+        from imn_msgs.msg import Transform
+        from rclpy.executors import SingleThreadedExecutor
+        from sensor_msgs.msg import CompressedImage
+
+        self._arrived: dict[tuple[int, int], float] = {}
+        self.node = rclpy.create_node('bench')
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        topics = [f'/bench{index}/compressed' for index in range(cameras)]
+        self._publishers = [self.node.create_publisher(CompressedImage, topic, 10)
+                            for topic in topics]
+        self.node.create_subscription(Transform, '/imn/transform', self._receive, 1000)
+        self.process = subprocess.Popen(
+            [sys.executable, '-m', 'imn_world_model.nodes.perception', '--ros-args',
+             '--log-level', 'error', '-p', f'model:={model}', '-p',
+             f'image_topics:=[{", ".join(topics)}]'])
+        self._thread.start()
+        deadline = time.monotonic() + START_TIMEOUT
+        while not all(publisher.get_subscription_count() for publisher in self._publishers):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise UserError(f'the perception node does not start with {model}')
+            time.sleep(0.05)
+        time.sleep(1.0)
+
+    def _spin(self) -> None:
+        while not self._stop.is_set():
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def _receive(self, message: Any) -> None:
+        stamp = message.header.stamp
+        self._arrived[stamp.sec, stamp.nanosec] = time.monotonic()
+
+    def close(self) -> None:
+        """End both nodes."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(10)
+        self._stop.set()
+        self._thread.join()
+        self.node.destroy_node()
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the node has used."""
+        fields = Path(f'/proc/{self.process.pid}/stat').read_text().rpartition(')')[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def memory(self) -> float:
+        """Return the node's resident memory in MB."""
+        pages = int(Path(f'/proc/{self.process.pid}/statm').read_text().split()[1])
+        return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
+
+    def load(self, images: list[bytes], rate: float, seconds: float = SECONDS) -> Load:
+        """
+        Publish to every camera at once and wait for the answers.
+
+        :param images: serialized CompressedImage messages, published in turn.
+        :param rate: images per second and camera.
+        :param seconds: how long.
+        """
+        self._arrived.clear()
+        published: dict[tuple[int, int], float] = {}
+        before, started = self.cpu_seconds(), time.monotonic()
+        for turn in range(round(rate * seconds)):
+            time.sleep(max(0.0, started + turn / rate - time.monotonic()))
+            for camera, publisher in enumerate(self._publishers):
+                payload = bytearray(images[turn % len(images)])
+                # A CDR message begins with 4 bytes of its own, then the header's stamp.
+                struct.pack_into('<iI', payload, 4, 1 + turn, camera)
+                published[1 + turn, camera] = time.monotonic()
+                publisher.publish(bytes(payload))
+        cpu = (self.cpu_seconds() - before) / (time.monotonic() - started)
+        time.sleep(0.3)
+        latency = [self._arrived[key] - published[key] for key in published
+                   if key in self._arrived]
+        return Load(1 - len(latency) / len(published), np.array(latency or [np.nan]), cpu)
+
+
+def demo_images() -> list[bytes]:
+    """Return the demo log's serialized images."""
+    from rosbags.rosbag2 import Reader
+    with Reader(LOG) as reader:
+        wanted = [item for item in reader.connections if item.topic == IMAGE_TOPIC]
+        return [bytes(data) for _, _, data in reader.messages(wanted)]
+
+
+@contextlib.contextmanager
+def bench(model: Path, cameras: int) -> Iterator[Bench]:
+    """
+    Start a node, and end it whatever happens.
+
+    :param model: exported .onnx file.
+    :param cameras: number of camera topics.
+    """
+    import rclpy
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    rclpy.init()
+    one = None
+    try:
+        one = Bench(model, cameras)
+        yield one
+    finally:
+        if one is not None:
+            one.close()
+        rclpy.try_shutdown()
+
+
+def model_seconds(model: Path, batch: int) -> float:
+    """
+    Return the median time of one inference in this process.
+
+    :param model: exported .onnx file.
+    :param batch: number of images.
+    """
+    network = ImnModel(model)
+    images = np.random.default_rng(0).integers(
+        0, 256, (batch, network.image_size, network.image_size, 3), dtype=np.uint8)
+    times = []
+    for _ in range(60):
+        started = time.perf_counter()
+        network.predict(images)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[10:]))
+
+
+def raw_path_seconds() -> float:
+    """Return what a 640x480 rgb8 Image costs from the serialized message to a numpy view."""
+    from array import array
+
+    from rclpy.serialization import deserialize_message, serialize_message
+    from sensor_msgs.msg import Image
+
+    from imn_world_model.data.images import message_to_rgb
+    payload = serialize_message(Image(height=480, width=640, encoding='rgb8', step=1920,
+                                      data=array('B', bytes(480 * 1920))))
+    times = []
+    for _ in range(200):
+        started = time.perf_counter()
+        message_to_rgb(deserialize_message(payload, Image))
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def service_seconds(node: Any, count: int) -> np.ndarray:
+    """
+    Ask the node for a parameter again and again.
+
+    :param node: of the bench, spun elsewhere.
+    :param count: number of calls.
+    :return: seconds of each.
+    """
+    from rcl_interfaces.srv import GetParameters
+    client = node.create_client(GetParameters, '/imn/perception/get_parameters')
+    if not client.wait_for_service(START_TIMEOUT):
+        raise UserError('the perception node offers no parameter service')
+    times = []
+    for _ in range(count):
+        started = time.monotonic()
+        done = threading.Event()
+        client.call_async(GetParameters.Request(names=['model'])).add_done_callback(
+            lambda _, event=done: event.set())
+        if not done.wait(START_TIMEOUT):
+            raise UserError('the perception node does not answer its parameter service')
+        times.append(time.monotonic() - started)
+        time.sleep(0.05)
+    return np.array(times)
+
+
+def highest_rate(one: Bench, images: list[bytes]) -> float:
+    """
+    Search for the highest rate with less than 5 % drops, to a tenth.
+
+    :param one: a node with one camera.
+    :param images: serialized messages.
+    """
+    low, high = 10.0, 20.0
+    while high < 2000 and one.load(images, high, 3.0).drops < ALLOWED_DROPS:
+        low, high = high, 2 * high
+    while high > 1.1 * low:
+        middle = (low * high) ** 0.5
+        if one.load(images, middle, 3.0).drops < ALLOWED_DROPS:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def run(model: Path = MODEL) -> dict[str, float]:
+    """
+    Measure everything but the soak.
+
+    :param model: exported .onnx file.
+    :return: figures by name; milliseconds, Hz, shares and cores as the names say.
+    """
+    if not model.is_file():
+        raise UserError(f'model {model} does not exist; export one there')
+    images = demo_images()
+    figures = {'model_ms': model_seconds(model, 1) * 1e3,
+               'model_ms_four_images': model_seconds(model, 4) * 1e3,
+               'raw_image_path_ms': raw_path_seconds() * 1e3}
+
+    def note(name: str, load: Load) -> None:
+        p50, p99 = np.percentile(load.latency, (50, 99)) * 1e3
+        figures.update({f'{name}_drops': load.drops, f'{name}_p50_ms': float(p50),
+                        f'{name}_p99_ms': float(p99), f'{name}_cores': load.cpu})
+
+    with bench(model, 1) as one:
+        before, started = one.cpu_seconds(), time.monotonic()
+        time.sleep(SECONDS)
+        figures['idle_cores'] = (one.cpu_seconds() - before) / (time.monotonic() - started)
+        for rate in RATES:
+            note(f'one_camera_{rate:.0f}hz', one.load(images, rate))
+        figures['highest_rate_hz'] = highest_rate(one, images)
+    with bench(model, 4) as four:
+        note('four_cameras_15hz', four.load(images, 15.0))
+        asked: list[np.ndarray] = []
+        asker = threading.Thread(target=lambda: asked.append(service_seconds(four.node, 60)))
+        asker.start()
+        note('four_cameras_60hz', four.load(images, 60.0))
+        asker.join()
+        figures['service_p50_ms_at_240hz'] = float(np.median(asked[0]) * 1e3)
+        figures['service_worst_ms_at_240hz'] = float(asked[0].max() * 1e3)
+    return figures
+
+
+def soak(model: Path, minutes: int) -> float:
+    """
+    Run at 30 Hz and print the node's memory every minute.
+
+    :param model: exported .onnx file.
+    :param minutes: how long, at least 2.
+    :return: growth of the resident memory after the first minute, in MB.
+    """
+    images = demo_images()
+    memory = []
+    with bench(model, 1) as one:
+        for minute in range(1, minutes + 1):
+            load = one.load(images, 30.0, 60.0)
+            memory.append(one.memory())
+            print(f'minute {minute}: {memory[-1]:.1f} MB, {load.drops:.2%} drops, '
+                  f'{np.median(load.latency) * 1e3:.1f} ms', flush=True)
+    return memory[-1] - memory[0]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of this part alone."""
+    parser = argparse.ArgumentParser(prog='imn_world_model.bench.node', description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--model', type=Path, default=MODEL)
+    parser.add_argument('--soak', type=int, metavar='MINUTES', help='watch the memory instead')
+    options = parser.parse_args(arguments)
+    model = options.model.resolve()
+    if options.soak:
+        print(f'growth after the first minute: {soak(model, options.soak):.1f} MB')
+        return
+    for name, value in run(model).items():
+        print(f'{name:32} {value:10.3f}')
+
+
+if __name__ == '__main__':
+    run_cli(main)
