@@ -171,7 +171,9 @@ def _read_storage(file: Path, name: Path, report: BagReport) -> Iterator[BagMess
         elif message.encoding.lower() != 'cdr':
             ignored[message.topic, f'{message.kind} in {message.encoding or "no"} encoding'] += 1
         else:
-            yield BagMessage(message.topic, kind, message.stamp, message.payload)
+            # MCAP's clock is unsigned; half its range is centuries away, so a broken stamp.
+            stamp = message.stamp if message.stamp < 1 << 63 else 0
+            yield BagMessage(message.topic, kind, stamp, message.payload)
     report.topics |= {topic: _full_type(kind) for topic, kind in stored.topics.items()}
     for (topic, type_name), count in ignored.items():
         report.problems.append(f"{name}: {count} messages of {topic} left out, type '{type_name}' "

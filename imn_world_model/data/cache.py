@@ -201,8 +201,8 @@ class _Columns:
         pixels, resolution = result
         topic = self.topics.setdefault(frame.topic, len(self.topics))
         small = cv2.resize(pixels, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-        small = small.astype(np.int16)
-        change = float(np.abs(small - self.last[topic]).mean()) if topic in self.last else 0.0
+        change = (cv2.norm(small, self.last[topic], cv2.NORM_L1) / small.size
+                  if topic in self.last else 0.0)
         self.last[topic] = small
         name = f'{frame.topic} {resolution}'
         self.resolutions[name] = self.resolutions.get(name, 0) + 1
@@ -210,12 +210,13 @@ class _Columns:
                             ('truth_key', frame.truth_key), ('index', number)):
             self.numbers[name].append(value)
         self.change.append(change)
-        stream.write(pixels.tobytes())
+        stream.write(pixels.data)
 
     def save(self, folder: Path, report: SourceReport) -> None:
         """Write the columns and the report."""
-        np.savez(folder / 'frames.npz', change=np.asarray(self.change),
-                 **{name: np.asarray(values) for name, values in self.numbers.items()})
+        columns: dict[str, Any] = {name: np.asarray(values)
+                                   for name, values in self.numbers.items()}
+        np.savez(folder / 'frames.npz', change=np.asarray(self.change), **columns)
         problems = report.problems + [
             f'{count} broken frame{"s" if count > 1 else ""} left out, the first: '
             f'{self.first_cause[topic]}' for topic, count in self.broken.items()]

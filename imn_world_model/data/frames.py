@@ -178,7 +178,7 @@ def _load_part(source: Source, options: DataOptions, progress: bool) -> Part:
                     table.fingerprint, [], report)
     entry = load_entry(source, options.size, options.crop, options.topics,
                        options.ground_truth_topic, options.cache_dir or default_cache_dir(),
-                       options.workers or os.cpu_count() or 1, progress)
+                       options.workers or len(os.sched_getaffinity(0)), progress)
     return _cut(source, entry, options)
 
 

@@ -59,13 +59,13 @@ def compressed_to_rgb(data: Any, kind: str = '') -> np.ndarray:
     image = None
     if buffer.size:
         try:
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
         except cv2.error:                             # such as dimensions beyond OpenCV's limit
             image = None
     if image is None:
         raise ImageError(f"compressed image of {buffer.size} bytes, format '{kind}', "
                          'cannot be decoded')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def raw_to_rgb(message: Any) -> np.ndarray:

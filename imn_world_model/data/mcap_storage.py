@@ -65,7 +65,7 @@ def read_mcap(file: Path, name: Path, report: StorageReport) -> Iterator[StoredM
 
 
 def _summary(stream: BinaryIO) -> Summary | None:
-    """:return: the index at the file's end, or ``None`` where it is missing or contradicts itself."""
+    """:return: the index at the file's end, ``None`` where it is missing or contradictory."""
     try:
         summary = SeekingReader(stream, record_size_limit=MAX_RECORD_BYTES).get_summary()
     except Exception:                                 # whatever a broken byte makes of it

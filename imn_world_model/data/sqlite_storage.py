@@ -86,9 +86,10 @@ def _rows(database: sqlite3.Connection, last: int, name: Path,
     """:return: topic id, stamp and payload of every row that can be read."""
     here = 0
     try:
-        for here, *row in database.execute(
+        for row in database.execute(
                 'SELECT id, topic_id, timestamp, data FROM messages ORDER BY id'):
-            yield row[0], row[1], row[2]
+            here = row[0]
+            yield row[1], row[2], row[3]
         return
     except BROKEN as error:
         report.problems.append(f'{name} is corrupt after row {here} of {last or "?"} ({error}); '
