@@ -1,5 +1,6 @@
 """What finding the winner costs, against one autoencoder pass and the paper's loop."""
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -87,11 +88,11 @@ def run(path: Path | None = None) -> dict[str, float]:
                                                        dtype=np.uint8)
             tensor = torch.from_numpy(images)
             seconds = compare({
-                'floor': lambda x=images: floor.run(None, {'image': x}),
-                'fast': lambda x=images: models['fast'].predict(x),
-                'exhaustive': lambda x=images: models['exhaustive'].predict(x),
-                'exhaustive_torch': lambda x=tensor: _without_grad(deployed, x),
-                'loop_torch': lambda x=tensor: loop_over_combinations(network, x)})
+                'floor': partial(floor.run, None, {'image': images}),
+                'fast': partial(models['fast'].predict, images),
+                'exhaustive': partial(models['exhaustive'].predict, images),
+                'exhaustive_torch': partial(_without_grad, deployed, tensor),
+                'loop_torch': partial(loop_over_combinations, network, tensor)})
             for name, value in seconds.items():
                 figures[f'batch {batch} {name} ms'] = 1000 * value / batch
             figures[f'batch {batch} fast / floor x'] = seconds['fast'] / seconds['floor']
