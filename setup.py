@@ -58,7 +58,7 @@ setup(
     ],
     extras_require={
         'train': [
-            *CPU_RUNTIME, 'jsonargparse', 'lightning', 'matplotlib', 'onnx', 'onnxscript',
+            *CPU_RUNTIME, 'jinja2', 'lightning', 'matplotlib', 'onnx', 'onnxscript',
             'scikit-learn', 'scipy', 'tensorboard', 'torch>=2.6',
         ],
         'ros': [*ROS_WHEELS, *CPU_RUNTIME],
