@@ -62,6 +62,8 @@ def _connect(file: Path) -> sqlite3.Connection:
     mode = 'mode=ro' if pending.exists() and pending.stat().st_size else 'immutable=1'
     database = sqlite3.connect(f'{file.resolve().as_uri()}?{mode}', uri=True,
                                check_same_thread=False)
+    # Without this SQLite refuses a file that was cut off; nothing is written either way.
+    database.execute('PRAGMA writable_schema = ON')
     database.text_factory = lambda text: text.decode(errors='replace')
     return database
 
@@ -92,8 +94,9 @@ def _rows(database: sqlite3.Connection, last: int, name: Path,
             yield row[1], row[2], row[3]
         return
     except BROKEN as error:
-        report.problems.append(f'{name} is corrupt after row {here} of {last or "?"} ({error}); '
-                               'the readable rows are used')
+        rest = '' if last else ', how much is lost is not known'
+        report.problems.append(f'{name} is cut off or corrupt after row {here} of {last or "?"} '
+                               f'({error}); the readable rows are used{rest}')
     misses = 0
     for number in range(here + 1, last + 1):
         try:

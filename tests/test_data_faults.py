@@ -1,0 +1,285 @@
+"""Damaged recordings: what can be read is used, the rest is counted and named."""
+import shutil
+import sqlite3
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mcap.writer import Writer as McapWriter
+from recordings import (
+    COMPRESSED,
+    IMAGE,
+    STORE,
+    STRING,
+    compressed,
+    drive,
+    header,
+    raw,
+    scene,
+    storage_file,
+    write_bag,
+)
+from rosbags.rosbag2 import CompressionMode, StoragePlugin
+
+from imn_world_model.data.bags import TYPESTORE
+from imn_world_model.data.frames import DataOptions, Frames, load_frames
+from imn_world_model.errors import UserError
+
+NUM_NOISE = 20
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> DataOptions:
+    return DataOptions(size=16, cache_dir=tmp_path / 'cache', still=0.0, scene_change=1e9)
+
+
+def load(path: Path, options: DataOptions) -> Frames:
+    return load_frames([path], options, progress=False)
+
+
+def accounted(frames: Frames) -> int:
+    """:return: frames of the first source that are used or reported by number."""
+    report = frames.reports[0]
+    return report['used'] + report['broken'] + report['lost']
+
+
+def noted(frames: Frames, words: str) -> bool:
+    return any(words in note for note in frames.notes)
+
+
+def noise(seed: int) -> np.ndarray:
+    """:return: (240, 320, 3) uint8, large enough that a few fill a chunk."""
+    return np.random.default_rng(seed).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+
+
+def noise_bag(path: Path, storage: StoragePlugin) -> Path:
+    """:return: a recording that fills several chunks or pages."""
+    return write_bag(path, [('/camera', IMAGE, k + 1, raw(noise(k), 'rgb8', k + 1))
+                            for k in range(NUM_NOISE)], storage)
+
+
+def damage(file: Path, start: float, length: int) -> None:
+    """Overwrite bytes from a fraction of the file on."""
+    data = bytearray(file.read_bytes())
+    first = int(len(data) * start)
+    data[first:first + length] = bytes(255 for _ in range(length))
+    file.write_bytes(data)
+
+
+def test_corrupt_chunk_costs_only_itself(tmp_path: Path, options: DataOptions) -> None:
+    # Written by the MCAP library, which gives chunks a checksum, as rosbag2 does.
+    file = tmp_path / 'log.mcap'
+    with file.open('wb') as stream:
+        writer = McapWriter(stream, chunk_size=500_000)
+        writer.start()
+        channel = writer.register_channel('/camera', 'cdr', writer.register_schema(
+            IMAGE, 'ros2msg', b''))
+        for k in range(NUM_NOISE):
+            message = raw(noise(k), 'rgb8', k + 1)
+            writer.add_message(channel, k + 1, bytes(STORE.serialize_cdr(message, IMAGE)), k + 1)
+        writer.finish()
+    damage(file, 0.4, 2000)
+    frames = load(file, options)
+    assert NUM_NOISE - 6 <= len(frames.images) < NUM_NOISE
+    assert frames.stamp[-1] == NUM_NOISE             # what lies behind the chunk is used
+    assert noted(frames, 'corrupt chunk') and accounted(frames) == NUM_NOISE
+    file.write_bytes(file.read_bytes()[:-100])       # without its index, in sequence
+    frames = load(file, options)
+    assert len(frames.images) < NUM_NOISE and frames.stamp[-1] == NUM_NOISE
+    assert noted(frames, 'corrupt chunk') and noted(frames, 'not known')
+
+
+def test_corrupt_sqlite_page_costs_only_its_rows(tmp_path: Path, options: DataOptions) -> None:
+    bag = write_bag(tmp_path / 'bag', [('/camera', IMAGE, k + 1, raw(
+        scene(k, 0, 24, 32), 'rgb8', k + 1)) for k in range(200)], StoragePlugin.SQLITE3)
+    file = storage_file(bag)
+    damage(file, 0.5, 4096)
+    bare = tmp_path / 'bare.db3'
+    shutil.copy(file, bare)
+    for path in (bag, bare):
+        frames = load(path, options)
+        assert 150 < len(frames.images) < 200 and frames.stamp[-1] == 200
+        assert noted(frames, 'corrupt after row') and accounted(frames) == 200
+
+
+def test_cut_sqlite_gives_the_rows_before_the_cut(tmp_path: Path, options: DataOptions) -> None:
+    bag = noise_bag(tmp_path / 'bag', StoragePlugin.SQLITE3)
+    file = storage_file(bag)
+    file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
+    frames = load(bag, options)
+    assert 4 <= len(frames.images) <= 11 and accounted(frames) == NUM_NOISE
+    (bag / 'metadata.yaml').unlink()
+    alone = load(bag, options)
+    assert len(alone.images) == len(frames.images) and accounted(alone) == NUM_NOISE
+
+
+def test_cut_mcap_counts_what_metadata_promised(tmp_path: Path, options: DataOptions) -> None:
+    bag = noise_bag(tmp_path / 'bag', StoragePlugin.MCAP)
+    file = storage_file(bag)
+    file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
+    frames = load(bag, options)
+    assert 4 <= len(frames.images) <= 11 and accounted(frames) == NUM_NOISE
+    assert noted(frames, 'metadata.yaml counts 20 messages of /camera')
+    (bag / 'metadata.yaml').unlink()
+    alone = load(bag, options)
+    assert len(alone.images) == len(frames.images)
+    assert noted(alone, 'how much is lost is not known')
+
+
+def test_missing_part_of_a_split_recording_is_named(tmp_path: Path, options: DataOptions) -> None:
+    bag = write_bag(tmp_path / 'bag', drive())
+    metadata = bag / 'metadata.yaml'
+    name = storage_file(bag).name
+    metadata.write_text(metadata.read_text().replace(f'- {name}', f'- {name}\n  - bag_1.mcap'))
+    frames = load(bag, options)
+    assert len(frames.images) == 18 and noted(frames, 'bag_1.mcap is named in metadata.yaml but')
+
+
+def test_split_recording_is_read_in_the_order_of_its_metadata(tmp_path: Path,
+                                                              options: DataOptions) -> None:
+    bag = write_bag(tmp_path / 'bag', drive(1, 5))
+    later = write_bag(tmp_path / 'later', drive(1, 5, start=2 * 10 ** 9))
+    first = storage_file(bag).rename(bag / 'z.mcap')
+    shutil.copy(storage_file(later), bag / 'a.mcap')
+    metadata = bag / 'metadata.yaml'
+    metadata.write_text(metadata.read_text().replace('- bag.mcap', f'- {first.name}\n  - a.mcap'))
+    frames = load(bag, options)
+    assert len(frames.images) == 10 and not frames.notes
+    assert (np.diff(frames.stamp) > 0).all()
+
+
+def test_unknown_message_type_is_named_once(tmp_path: Path, options: DataOptions) -> None:
+    bag = write_bag(tmp_path / 'bag', drive(1, 4) + drive(1, 3, topic='/other'),
+                    StoragePlugin.SQLITE3)
+    file, bare = storage_file(bag), tmp_path / 'bare.db3'
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE topics SET type = 'robot_msgs/msg/Picture' "
+                         "WHERE name = '/other'")
+    database.close()
+    shutil.copy(file, bare)
+    frames = load(bare, options)
+    assert len(frames.images) == 4 and len(frames.notes) == 1
+    assert noted(frames, "3 messages of /other left out, type 'robot_msgs/msg/Picture' is unknown")
+
+
+@pytest.mark.parametrize('spelling', ['sensor_msgs/CompressedImage',
+                                      'sensor_msgs/msg/CompressedImage'])
+def test_type_is_known_with_and_without_msg(tmp_path: Path, options: DataOptions,
+                                            spelling: str) -> None:
+    file = storage_file(write_bag(tmp_path / 'bag', drive(1, 4), StoragePlugin.SQLITE3))
+    with sqlite3.connect(file) as database:
+        database.execute('UPDATE topics SET type = ?', (spelling,))
+    database.close()
+    assert len(load(file, options).images) == 4
+
+
+def test_zero_stamps_fall_back_to_the_time_of_recording(tmp_path: Path, options: DataOptions
+                                                        ) -> None:
+    messages = [('/camera', COMPRESSED, (k + 1) * 10 ** 8, compressed(scene(0, k), 0))
+                for k in range(4)]
+    frames = load(write_bag(tmp_path / 'bag', messages), options)
+    assert frames.stamp.tolist() == [10 ** 8, 2 * 10 ** 8, 3 * 10 ** 8, 4 * 10 ** 8]
+
+
+def test_stamps_going_back_end_a_clip_and_are_kept(tmp_path: Path, options: DataOptions) -> None:
+    stamps = [10, 11, 12, 3, 4, 5]
+    messages = [('/camera', COMPRESSED, k + 1, compressed(scene(0, k), stamp * 10 ** 9))
+                for k, stamp in enumerate(stamps)]
+    frames = load(write_bag(tmp_path / 'bag', messages), replace(options, gap=2.0))
+    assert (frames.stamp // 10 ** 9).tolist() == stamps
+    assert frames.clip.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_foxglove_compressed_images_are_read(tmp_path: Path, options: DataOptions) -> None:
+    kind = 'foxglove_msgs/msg/CompressedImage'
+    picture = compressed(scene(1), 5 * 10 ** 9)
+    message = TYPESTORE.types[kind](timestamp=header(5 * 10 ** 9).stamp, frame_id='camera',
+                                    data=picture.data, format='jpeg')
+    STORE.register({kind: TYPESTORE.fielddefs[kind]})
+    frames = load(write_bag(tmp_path / 'bag', [('/camera', kind, 1, message)]), options)
+    assert len(frames.images) == 1 and frames.stamp[0] == 5 * 10 ** 9
+
+
+def test_topic_without_messages_is_no_fault(tmp_path: Path, options: DataOptions) -> None:
+    bag = write_bag(tmp_path / 'bag', drive(1, 3), StoragePlugin.SQLITE3)
+    with sqlite3.connect(storage_file(bag)) as database:
+        database.execute("INSERT INTO topics SELECT id + 1, '/empty', type, "
+                         'serialization_format, offered_qos_profiles, type_description_hash '
+                         'FROM topics')
+    database.close()
+    frames = load(bag, options)
+    assert len(frames.images) == 3 and not frames.notes
+    assert '/empty' in frames.reports[0]['all_topics']
+
+
+def test_recorder_that_crashed_leaves_its_write_ahead_log(tmp_path: Path, options: DataOptions
+                                                          ) -> None:
+    file = storage_file(write_bag(tmp_path / 'bag', drive(1, 3), StoragePlugin.SQLITE3))
+    writer = sqlite3.connect(file)
+    writer.execute('PRAGMA journal_mode=WAL')
+    writer.execute('INSERT INTO messages SELECT id + 10, topic_id, timestamp + 1000, data '
+                   'FROM messages')
+    writer.commit()
+    crashed = tmp_path / 'crashed.db3'
+    shutil.copy(file, crashed)
+    shutil.copy(f'{file}-wal', f'{crashed}-wal')
+    writer.close()
+    assert len(load(crashed, options).images) == 6
+
+
+def test_remainder_of_a_killed_builder_is_removed(tmp_path: Path,
+                                                                    options: DataOptions) -> None:
+    bag = write_bag(tmp_path / 'bag', drive(1, 3))
+    load(bag, options)
+    entry = next(path for path in (tmp_path / 'cache').iterdir() if path.is_dir())
+    left = entry.with_name(f'.{entry.name}.dead')
+    entry.rename(left)
+    load(bag, options)
+    assert entry.exists() and not left.exists()
+
+
+VARIANTS = [(StoragePlugin.MCAP, None), (StoragePlugin.MCAP, CompressionMode.MESSAGE),
+            (StoragePlugin.MCAP, CompressionMode.STORAGE), (StoragePlugin.SQLITE3, None),
+            (StoragePlugin.SQLITE3, CompressionMode.MESSAGE)]
+
+
+@pytest.mark.parametrize(('storage', 'compression'), VARIANTS)
+def test_mutated_recordings_lose_nothing_in_silence(tmp_path: Path, options: DataOptions,
+                                                    storage: StoragePlugin,
+                                                    compression: CompressionMode | None) -> None:
+    bag = write_bag(tmp_path / 'bag', drive(2, 4), storage, compression)
+    pristine, metadata = storage_file(bag), bag / 'metadata.yaml'
+    rng = np.random.default_rng(0)
+    outcomes: Counter[str] = Counter()
+    for number in range(80):
+        data = bytearray(pristine.read_bytes())
+        for _ in range(int(rng.integers(0, 4))):
+            data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+        if number % 3 == 0:
+            data = data[:int(rng.integers(len(data)))]
+        folder = tmp_path / f'case{number}'
+        folder.mkdir()
+        path = folder / pristine.name
+        path.write_bytes(data)
+        if number % 4 == 0:
+            shutil.copy(metadata, folder)
+            path = folder
+        try:
+            frames = load(path, options)
+        except UserError as error:
+            assert str(error).startswith('nothing usable') and 'no image topic' not in str(error)
+            outcomes['nothing'] += 1
+            continue
+        assert frames.reports[0]['used'] <= 8, number
+        if accounted(frames) < 8:                    # then the user is told that more is lost
+            assert noted(frames, 'not known') or noted(frames, 'left out'), (number, frames.notes)
+        outcomes['told' if frames.notes else 'whole'] += 1
+    assert outcomes['whole'] > 5 and outcomes['told'] > 2, outcomes
+
+
+def test_text_only_recording_has_no_images(tmp_path: Path, options: DataOptions) -> None:
+    text = STORE.types[STRING](data='hello')
+    with pytest.raises(UserError, match='no image topic'):
+        load(write_bag(tmp_path / 'bag', [('/chatter', STRING, 1, text)]), options)

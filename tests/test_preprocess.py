@@ -1,0 +1,55 @@
+"""The cut and resize that training and robot share."""
+import numpy as np
+import pytest
+
+from imn_world_model.errors import UserError
+from imn_world_model.preprocess import Crop, prepare
+
+
+def numbered(height: int, width: int) -> np.ndarray:
+    """:return: (H, W, 3) uint8 whose channels hold row, column and their sum."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack((rows, columns, rows + columns), axis=-1).astype(np.uint8)
+
+
+def test_prepare_averages_areas() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    expected = image.reshape(8, 3, 8, 3, 3).mean((1, 3))
+    assert np.abs(prepare(image, 8, Crop()) - expected).max() <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize(('height', 'width', 'first'), [(10, 16, (0, 3)), (17, 10, (3, 0))])
+def test_center_cuts_the_largest_centred_square(height: int, width: int,
+                                                first: tuple[int, int]) -> None:
+    result = prepare(numbered(height, width), 10, Crop())
+    assert tuple(result[0, 0, :2]) == first
+    assert tuple(result[-1, -1, :2]) == (first[0] + 9, first[1] + 9)
+
+
+def test_none_keeps_the_whole_image() -> None:
+    result = prepare(numbered(20, 40), 10, Crop('none'))
+    assert tuple(result[0, 0, :2]) in {(0, 2), (1, 2)} and result[-1, -1, 1] in (37, 38)
+
+
+def test_region_of_interest_is_cut_first() -> None:
+    result = prepare(numbered(30, 40), 8, Crop('center', (4, 5, 12, 8)))
+    assert tuple(result[0, 0, :2]) == (5, 6) and tuple(result[-1, -1, :2]) == (12, 13)
+
+
+def test_region_outside_the_image_is_refused() -> None:
+    with pytest.raises(UserError, match='does not fit into an image of 40x30'):
+        prepare(numbered(30, 40), 8, Crop('center', (35, 0, 10, 10)))
+
+
+def test_result_is_contiguous_even_when_nothing_is_resized() -> None:
+    result = prepare(numbered(8, 16), 8, Crop())
+    assert result.flags['C_CONTIGUOUS'] and result.shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(('mode', 'roi', 'cause'), [
+    ('middle', None, "crop mode is 'middle'"), ('center', (0, 0, 5), 'give x, y, width, height'),
+    ('none', (-1, 0, 5, 5), 'at least 0'), ('none', (0, 0, 0, 5), 'at least 1')])
+def test_impossible_crops_name_what_was_received(mode: str, roi: tuple | None,
+                                                 cause: str) -> None:
+    with pytest.raises(UserError, match=cause):
+        Crop(mode, roi)  # type: ignore[arg-type]  wrong on purpose
