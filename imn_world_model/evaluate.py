@@ -16,6 +16,7 @@ from imn_world_model.observe import Observation, observe
 from imn_world_model.pictures import grid, identity_images
 from imn_world_model.rendering.shapes3d import FACTOR_SIZES, FACTORS, Shapes3D
 from imn_world_model.run import Run, load_run
+from imn_world_model.winner import exhaustive
 
 SPLITS = {'train': 0, 'validation': 1, 'test': 2}
 EXAMPLES = 10
@@ -119,6 +120,20 @@ def _disentanglement(run: Run, seen: Observation, labels: dict[str, np.ndarray],
     return result
 
 
+def search_agreement(run: Run, images: np.ndarray) -> dict[str, float]:
+    """
+    Compare the fast search with the exhaustive one.
+
+    :param images: (K, S, S, 3) uint8.
+    :return: share of images with the same ``identity``, and with the same ``subset`` too.
+    """
+    fast = observe(run.network, images)
+    whole = observe(run.network, images, strategy=exhaustive)
+    identity = fast.identity == whole.identity
+    return {'images': len(images), 'identity': float(identity.mean()),
+            'identity_and_subset': float((identity & (fast.subset == whole.subset)).mean())}
+
+
 def _picture_sections(run: Run, images: np.ndarray, seen: Observation,
                       labels: dict[str, np.ndarray], num_modules: int) -> list[dict[str, Any]]:
     shown = np.random.default_rng(0).permutation(len(images))[:EXAMPLES]
@@ -160,6 +175,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--seed', type=int, default=0, help='of the draw and the protocols')
     parser.add_argument('--ground-truth-topic', metavar='TOPIC',
                         help='topic of a log that carries true labels')
+    parser.add_argument('--compare-search', type=int, default=0, metavar='N',
+                        help='compare the fast search with the exhaustive one on N images')
     parser.add_argument('--no-disentanglement', action='store_true',
                         help='leave out FactorVAE score, MIG, DCI and SAP (minutes)')
     options = parser.parse_args(arguments)
@@ -171,6 +188,10 @@ def main(arguments: list[str] | None = None) -> None:
         print(note, file=sys.stderr)
     figures, sections = evaluate(run, frames, options.split, options.limit, options.seed,
                                  not options.no_disentanglement)
+    if options.compare_search:
+        rows = np.flatnonzero(frames.split == SPLITS[options.split])
+        chosen = np.random.default_rng(options.seed).permutation(rows)[:options.compare_search]
+        figures['search_agreement'] = search_agreement(run, frames.images[np.sort(chosen)])
     page = report.render(f'Run {run.path.name}', f'{figures["images"]} {options.split} images of '
                          f'{", ".join(map(str, options.data))}, step {run.step}', sections)
     for name, text in (('metrics.json', json.dumps(figures, indent=2)), ('report.html', page)):

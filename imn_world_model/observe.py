@@ -6,6 +6,7 @@ import torch
 
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.pictures import to_uint8
+from imn_world_model.winner import Strategy, coarse_to_fine
 
 BATCH = 128
 
@@ -35,19 +36,20 @@ class Observation:
 
 @torch.no_grad()
 def observe(network: IndependentModularNetwork, images: np.ndarray,
-            keep_recon: bool = False) -> Observation:
+            keep_recon: bool = False, strategy: Strategy = coarse_to_fine) -> Observation:
     """
     Run a network over images.
 
     :param network: in evaluation mode.
     :param images: (K, S, S, 3) uint8, K at least 1.
     :param keep_recon: whether to keep the reconstructions.
+    :param strategy: how winners are found.
     """
     rows: list[tuple[np.ndarray, ...]] = []
     for start in range(0, len(images), BATCH):
         part = torch.from_numpy(np.ascontiguousarray(images[start:start + BATCH]))
         image = part.movedim(-1, 1).float() / 255.0
-        output = network(image)
+        output = network(image, strategy)
         encoding = output.encoding
         error = (output.recon.clamp(0, 1) - image).square().mean((1, 2, 3))
         recon = to_uint8(output.recon) if keep_recon else np.zeros((len(image), 0), np.uint8)
