@@ -7,6 +7,7 @@ from images import header
 from imn_msgs.msg import Identity, State, Transform
 from ros_graph import NodeProcess, wait_until
 
+from imn_world_model import track
 from imn_world_model.errors import UserError
 from imn_world_model.nodes.messages import TransformArrays, arrays_to_transform
 from imn_world_model.tracking import Track, TrackingOptions
@@ -27,9 +28,9 @@ def test_track_matches_a_reference_with_loops():
     variance = np.linspace(0.02, 0.2, DIMENSIONS)
     options = TrackingOptions(gate=1 - 1e-12, acceleration=1.5, initial_rate=0.7,
                               variance_scale=2.0)
-    track = Track(options)
+    follower = Track(options)
     for row in range(len(times)):
-        estimate = track.update(times[row], 0, measured[row], variance)
+        estimate = follower.update(times[row], 0, measured[row], variance)
     for d in range(DIMENSIONS):
         noise = 2.0 * variance[d]
         x = np.array([measured[0, d], 0.0])
@@ -50,8 +51,8 @@ def test_filtered_coordinates_are_closer_to_the_truth_than_measured_ones():
     options = TrackingOptions(acceleration=0.2)
     for seed in range(5):
         times, truth, measured = ramp(seed)
-        track = Track(options)
-        means = np.array([track.update(t, 0, z, np.full(DIMENSIONS, 0.04)).mean
+        follower = Track(options)
+        means = np.array([follower.update(t, 0, z, np.full(DIMENSIONS, 0.04)).mean
                           for t, z in zip(times, measured, strict=True)])
         settled = slice(20, None)
         raw_error = np.sqrt(((measured - truth)[settled] ** 2).mean())
@@ -60,49 +61,49 @@ def test_filtered_coordinates_are_closer_to_the_truth_than_measured_ones():
 
 
 def test_outlier_is_refused_until_it_persists():
-    track = Track(TrackingOptions(patience=3))
+    follower = Track(TrackingOptions(patience=3))
     variance = np.full(2, 0.01)
     for step in range(10):
-        track.update(step * 0.1, 0, np.zeros(2), variance)
+        follower.update(step * 0.1, 0, np.zeros(2), variance)
     far = np.full(2, 50.0)
     for step in (10, 11):
-        estimate = track.update(step * 0.1, 0, far, variance)
+        estimate = follower.update(step * 0.1, 0, far, variance)
         assert not estimate.accepted
         assert np.abs(estimate.mean).max() < 1.0
-    estimate = track.update(1.2, 0, far, variance)
+    estimate = follower.update(1.2, 0, far, variance)
     assert estimate.accepted and estimate.updates == 1
     np.testing.assert_array_equal(estimate.mean, far)
 
 
 def test_other_identity_takes_over_only_when_it_persists():
-    track = Track(TrackingOptions(patience=2))
+    follower = Track(TrackingOptions(patience=2))
     variance = np.full(2, 0.01)
-    track.update(0.0, 3, np.zeros(2), variance)
-    assert track.update(0.1, 4, np.zeros(2), variance).identity == 3
-    assert track.update(0.2, 3, np.zeros(2), variance).updates == 2
-    assert track.update(0.3, 4, np.zeros(2), variance).identity == 3
-    estimate = track.update(0.4, 4, np.ones(2), variance)
+    follower.update(0.0, 3, np.zeros(2), variance)
+    assert follower.update(0.1, 4, np.zeros(2), variance).identity == 3
+    assert follower.update(0.2, 3, np.zeros(2), variance).updates == 2
+    assert follower.update(0.3, 4, np.zeros(2), variance).identity == 3
+    estimate = follower.update(0.4, 4, np.ones(2), variance)
     assert estimate.identity == 4 and estimate.updates == 1
 
 
 @pytest.mark.parametrize('later', [-5.0, 0.05, 30.0])
 def test_time_jump_starts_anew(later):
-    track = Track(TrackingOptions())
-    track.update(10.0, 0, np.zeros(2), np.full(2, 0.1))
-    track.update(10.0, 0, np.zeros(2), np.full(2, 0.1))
-    estimate = track.update(10.0 + later, 0, np.zeros(2), np.full(2, 0.1))
+    follower = Track(TrackingOptions())
+    follower.update(10.0, 0, np.zeros(2), np.full(2, 0.1))
+    follower.update(10.0, 0, np.zeros(2), np.full(2, 0.1))
+    estimate = follower.update(10.0 + later, 0, np.zeros(2), np.full(2, 0.1))
     assert estimate.updates == (3 if later == 0.05 else 1)
 
 
 @pytest.mark.parametrize('mean, variance', [([np.nan, 0], [1, 1]), ([0, 0], [1, np.inf]),
                                             ([0, 0], [1, -1])])
 def test_broken_measurement_is_an_error_and_changes_nothing(mean, variance):
-    track, other = Track(TrackingOptions()), Track(TrackingOptions())
-    for one in (track, other):
+    follower, other = Track(TrackingOptions()), Track(TrackingOptions())
+    for one in (follower, other):
         one.update(0.0, 0, np.zeros(2), np.ones(2))
     with pytest.raises(UserError, match='left out'):
-        track.update(0.1, 0, np.array(mean), np.array(variance))
-    np.testing.assert_array_equal(track.update(0.2, 0, np.ones(2), np.ones(2)).mean,
+        follower.update(0.1, 0, np.array(mean), np.array(variance))
+    np.testing.assert_array_equal(follower.update(0.2, 0, np.ones(2), np.ones(2)).mean,
                                   other.update(0.2, 0, np.ones(2), np.ones(2)).mean)
 
 
@@ -112,13 +113,30 @@ def test_options_out_of_range_are_errors():
             TrackingOptions(**wrong)
 
 
+def test_linear_fit_recovers_a_linear_map():
+    random = np.random.default_rng(0)
+    coordinates, weights = random.normal(size=(200, 4)), random.normal(size=5)
+    values = coordinates @ weights[:4] + weights[4]
+    np.testing.assert_allclose(track.linear_fit(coordinates, values), weights, atol=1e-3)
+    np.testing.assert_allclose(track.apply(weights, coordinates), values)
+
+
+def test_track_command_measures_on_the_demo_log_and_plots(tiny_model, tmp_path, capsys):
+    plot = tmp_path / 'plot.png'
+    track.main(['--model', str(tiny_model), '--out', str(plot)])
+    assert capsys.readouterr().out.count('ratio') == 2
+    assert plot.stat().st_size > 10_000
+    with pytest.raises(UserError, match='no images'):
+        track.main(['--model', str(tiny_model), '--quantities', 'weight', '--out', str(plot)])
+
+
 def test_estimator_node_publishes_what_the_filter_says(graph, tmp_path):
     node = NodeProcess('imn_world_model.nodes.estimator', tmp_path / 'log', {'acceleration': 1.0})
     states = graph.collect(State, '/imn/state')
     identities = graph.publisher(Identity, '/imn/identity')
     transforms = graph.publisher(Transform, '/imn/transform')
     wait_until(lambda: graph.node.count_publishers('/imn/state') == 1, 'the node')
-    track = Track(TrackingOptions(acceleration=1.0))
+    follower = Track(TrackingOptions(acceleration=1.0))
     times, _, measured = ramp(1, count=15)
     variance = np.full(DIMENSIONS, 0.04, np.float32)
     for row in range(len(times)):
@@ -135,7 +153,7 @@ def test_estimator_node_publishes_what_the_filter_says(graph, tmp_path):
     wait_until(lambda: len(states) == len(times) - 1, 'all states')
     for row in range(len(times)):
         if row != 7:
-            expected = track.update(1.0 + times[row], 2, np.float32(measured[row]), variance)
+            expected = follower.update(1.0 + times[row], 2, np.float32(measured[row]), variance)
     last = states[-1]
     assert (last.identity, last.label, last.updates) == (2, 'cube', len(times) - 1)
     assert last.header.frame_id == 'camera'
