@@ -180,3 +180,26 @@ def test_id_classifier_reads_the_identity_and_prices_labels() -> None:
             assert torch.isclose(costs[b, j], alone[0])
     assert torch.equal(classifier.unchanged_loss(identity_T, identity_T), torch.zeros(4))
     assert (classifier.unchanged_loss(identity_T, identity_T + 1.0) > 0).all()
+
+
+def test_fast_search_finds_the_winner_once_its_early_head_has_learned(
+        network: IndependentModularNetwork) -> None:
+    image = images(64)
+    with torch.no_grad():
+        encoding = network.encode(image)
+        hidden = network.decoder.hidden_of_candidates(
+            subset_transforms(encoding.comp_T), network.identities()).flatten(0, 2)
+        target = torch.nn.functional.adaptive_avg_pool2d(network.decoder.image(hidden), 8)
+        # What training converges to: the least-squares early head.
+        inputs = torch.cat((hidden, torch.ones(len(hidden), 1)), dim=1)
+        solution = torch.linalg.lstsq(inputs, target.flatten(1)).solution
+        network.decoder.coarse_head.weight.copy_(solution[:-1].T)
+        network.decoder.coarse_head.bias.copy_(solution[-1])
+        # Pictures that the network can make, so that there is a winner to find.
+        image = network.decoder.image(hidden[::28]) + 0.02 * image
+        encoding = network.encode(image)
+    fast = network.search(image, encoding, coarse_to_fine)
+    whole = network.search(image, encoding, exhaustive)
+    assert len(set(whole.subset.flatten().tolist())) > 2     # no constant answer would do
+    assert (fast.subset == whole.subset).float().mean() > 0.6
+    assert (fast.identity_scores.argmax(1) == whole.identity_scores.argmax(1)).float().mean() > 0.9

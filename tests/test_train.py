@@ -126,9 +126,10 @@ def test_export_and_infer_follow(logs: Path, trained: Path) -> None:
 
 def test_evaluate_writes_figures_and_a_self_contained_report(logs: Path, trained: Path) -> None:
     run('evaluate', '--run', trained, '--data', 'logs/shapes.h5', '--split', 'train', '--limit',
-        '150', '--no-disentanglement', '--out', 'report', cwd=logs)
+        '150', '--no-disentanglement', '--compare-search', '40', '--out', 'report', cwd=logs)
     figures = json.loads((logs / 'report' / 'metrics.json').read_text())
     assert figures['images'] == 150 and 0.2 <= figures['purity'] <= 1.0
+    assert 0.0 <= figures['search_agreement']['identity_and_subset'] <= 1.0
     for row in figures['table_one'].values():
         assert sum(row) == pytest.approx(100.0)
     page = (logs / 'report' / 'report.html').read_text()
