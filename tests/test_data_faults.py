@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mcap.reader import make_reader
+from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
 from recordings import (
     COMPRESSED,
@@ -60,6 +62,20 @@ def noise_bag(path: Path, storage: StoragePlugin) -> Path:
                             for k in range(NUM_NOISE)], storage)
 
 
+def mcap_with_checksums(file: Path, compression: CompressionType = CompressionType.ZSTD) -> Path:
+    """:return: a file by the MCAP library, which gives chunks a checksum, as rosbag2 does."""
+    with file.open('wb') as stream:
+        writer = McapWriter(stream, chunk_size=500_000, compression=compression)
+        writer.start()
+        channel = writer.register_channel('/camera', 'cdr', writer.register_schema(
+            IMAGE, 'ros2msg', b''))
+        for k in range(NUM_NOISE):
+            message = raw(noise(k), 'rgb8', k + 1)
+            writer.add_message(channel, k + 1, bytes(STORE.serialize_cdr(message, IMAGE)), k + 1)
+        writer.finish()
+    return file
+
+
 def damage(file: Path, start: float, length: int) -> None:
     """Overwrite bytes from a fraction of the file on."""
     data = bytearray(file.read_bytes())
@@ -69,17 +85,7 @@ def damage(file: Path, start: float, length: int) -> None:
 
 
 def test_corrupt_chunk_costs_only_itself(tmp_path: Path, options: DataOptions) -> None:
-    # Written by the MCAP library, which gives chunks a checksum, as rosbag2 does.
-    file = tmp_path / 'log.mcap'
-    with file.open('wb') as stream:
-        writer = McapWriter(stream, chunk_size=500_000)
-        writer.start()
-        channel = writer.register_channel('/camera', 'cdr', writer.register_schema(
-            IMAGE, 'ros2msg', b''))
-        for k in range(NUM_NOISE):
-            message = raw(noise(k), 'rgb8', k + 1)
-            writer.add_message(channel, k + 1, bytes(STORE.serialize_cdr(message, IMAGE)), k + 1)
-        writer.finish()
+    file = mcap_with_checksums(tmp_path / 'log.mcap')
     damage(file, 0.4, 2000)
     frames = load(file, options)
     assert NUM_NOISE - 6 <= len(frames.images) < NUM_NOISE
@@ -89,6 +95,37 @@ def test_corrupt_chunk_costs_only_itself(tmp_path: Path, options: DataOptions) -
     frames = load(file, options)
     assert len(frames.images) < NUM_NOISE and frames.stamp[-1] == NUM_NOISE
     assert noted(frames, 'corrupt chunk') and noted(frames, 'not known')
+
+
+def test_broken_length_of_a_chunk_does_not_hide_those_behind_it(tmp_path: Path,
+                                                               options: DataOptions) -> None:
+    file = mcap_with_checksums(tmp_path / 'log.mcap')
+    with file.open('rb') as stream:
+        starts = sorted(index.chunk_start_offset
+                        for index in make_reader(stream).get_summary().chunk_indexes)
+    data = bytearray(file.read_bytes())
+    data[starts[2] + 4] ^= 0x40                      # now it claims to be a terabyte long
+    file.write_bytes(data)
+    frames = load(file, options)
+    assert frames.stamp[-1] == NUM_NOISE and accounted(frames) == NUM_NOISE
+    assert 0 < frames.reports[0]['lost'] < 6
+
+
+@pytest.mark.parametrize('compression', [CompressionType.NONE, CompressionType.ZSTD,
+                                         CompressionType.LZ4])
+def test_cut_in_the_middle_of_a_chunk_uses_its_first_messages(tmp_path: Path, options: DataOptions,
+                                                              compression: CompressionType
+                                                              ) -> None:
+    file = mcap_with_checksums(tmp_path / 'log.mcap', compression)
+    with file.open('rb') as stream:
+        chunks = sorted(make_reader(stream).get_summary().chunk_indexes,
+                        key=lambda index: index.chunk_start_offset)
+    cut = chunks[2].chunk_start_offset + int(chunks[2].chunk_length * 0.8)
+    whole = tmp_path / 'whole.mcap'
+    whole.write_bytes(file.read_bytes()[:chunks[2].chunk_start_offset])
+    file.write_bytes(file.read_bytes()[:cut])
+    assert len(load(file, options).images) >= len(load(whole, options).images) + 1
+    assert noted(load(file, options), 'not known')
 
 
 def test_corrupt_sqlite_page_costs_only_its_rows(tmp_path: Path, options: DataOptions) -> None:

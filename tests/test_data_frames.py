@@ -1,5 +1,6 @@
 """Recordings to frames: every container, every fault; nothing is lost without a word."""
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -295,6 +296,25 @@ def test_split_clips_gives_every_split_something_and_is_stable() -> None:
     assert np.allclose(np.bincount(many) / 2000, (0.85, 0.05, 0.1), atol=0.02)
     assert np.array_equal(many[::2], split_clips(names[::2], (0.05, 0.1), 0))
     assert (many != split_clips(names, (0.05, 0.1), 1)).any()
+
+
+def test_many_recordings_of_one_clip_fill_every_split(tmp_path: Path, options: DataOptions
+                                                      ) -> None:
+    for number in range(4):
+        write_bag(tmp_path / 'logs' / f'bag{number}', drive(1, 4, start=(number + 1) * 10 ** 9))
+    frames = load(tmp_path / 'logs', options)
+    assert set(frames.split) == {0, 1, 2} and len(np.unique(frames.clip)) == 4
+    for clip in range(4):
+        assert len(np.unique(frames.split[frames.clip == clip])) == 1
+
+
+def test_a_change_between_the_samples_of_a_large_file_is_seen(tmp_path: Path,
+                                                              options: DataOptions) -> None:
+    bag = write_bag(tmp_path / 'bag', drive())
+    load(bag, options)
+    os.utime(storage_file(bag), ns=(1, 1))           # as if written again at another time
+    load(bag, options)
+    assert len(list((tmp_path / 'cache').glob('*/images.bin'))) == 2
 
 
 def test_split_factors_holds_out_combinations_not_values() -> None:

@@ -108,7 +108,9 @@ def load_entry(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
     :param progress: whether to show a bar.
     """
     content = fingerprint(source)
-    options = json.dumps([FORMAT, size, crop.mode, crop.roi, sorted(topics), truth_topic])
+    # The fingerprint reads samples of a large file; a change between them shows in its time.
+    changed = [file.stat().st_mtime_ns for file in source_files(source)]
+    options = json.dumps([FORMAT, size, crop.mode, crop.roi, sorted(topics), truth_topic, changed])
     key = hashlib.sha256(f'{content}{options}'.encode()).hexdigest()[:32]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -78,12 +78,26 @@ def split_clips(names: list[str], fractions: tuple[float, float], seed: int) -> 
     :param seed: of the hash.
     :return: (K,) uint8 of TRAIN, VALIDATION, TEST.
     """
-    rank = np.array([_unit_hash(f'{seed}:{name}') for name in names])
+    rank = np.array([unit_hash(f'{seed}:{name}') for name in names])
     split = np.full(len(names), TRAIN, np.uint8)
     validation, test = fractions
     split[rank < validation + test] = VALIDATION
     split[rank < test] = TEST
-    if len(names) >= 3:
+    return fill_splits(split, rank, fractions)
+
+
+def fill_splits(split: np.ndarray, rank: np.ndarray, fractions: tuple[float, float]) -> np.ndarray:
+    """
+    Give every split that is wanted a clip, where there are three clips or more.
+
+    :param split: (K,) uint8 of TRAIN, VALIDATION, TEST.
+    :param rank: (K,) number of each clip that depends on its content alone.
+    :param fractions: share of validation and of test; a split of share 0 stays empty.
+    :return: (K,) uint8; the same where no split is empty.
+    """
+    split = split.copy()
+    validation, test = fractions
+    if len(split) >= 3:
         order = np.argsort(rank, kind='stable')
         if test > 0 and not (split == TEST).any():
             split[order[0]] = TEST
@@ -94,8 +108,12 @@ def split_clips(names: list[str], fractions: tuple[float, float], seed: int) -> 
     return split
 
 
-def _unit_hash(text: str) -> float:
-    """:return: a number in [0, 1) that depends on the text alone."""
+def unit_hash(text: str) -> float:
+    """
+    Rank names at random, the same every time.
+
+    :return: a number in [0, 1) that depends on the text alone.
+    """
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'big') / 2 ** 64
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from imn_world_model.data.cache import Entry, default_cache_dir, load_entry
-from imn_world_model.data.clips import cut_clips, moving, split_clips
+from imn_world_model.data.clips import cut_clips, fill_splits, moving, split_clips, unit_hash
 from imn_world_model.data.shapes3d import load_shapes3d
 from imn_world_model.data.sources import Source, find_sources
 from imn_world_model.errors import UserError
@@ -164,7 +164,7 @@ def load_frames(paths: list[Path] | list[str], options: DataOptions,
     if not used:
         cause = f': {notes[0]}' if notes else '; no image topic, video, image or .h5 in there'
         raise UserError(f'nothing usable in {names}{cause}')
-    return _join(used, tuple(notes), tuple(part.report for _, part in parts))
+    return _join(used, options, tuple(notes), tuple(part.report for _, part in parts))
 
 
 def _load_part(source: Source, options: DataOptions, progress: bool) -> Part:
@@ -232,7 +232,7 @@ def _labels(source: Source, entry: Entry, row: np.ndarray) -> dict[str, list[str
     return {name: [labels.get(name) for labels in spoken] for name in names}
 
 
-def _join(parts: list[tuple[Source, Part]], notes: tuple[str, ...],
+def _join(parts: list[tuple[Source, Part]], options: DataOptions, notes: tuple[str, ...],
           reports: tuple[dict[str, Any], ...]) -> Frames:
     columns: dict[str, list[np.ndarray]] = {name: [] for name in
                                             ('clip', 'split', 'source', 'stamp', 'index')}
@@ -247,6 +247,7 @@ def _join(parts: list[tuple[Source, Part]], notes: tuple[str, ...],
         columns['index'].append(part.index)
         topic_names += part.topic
     joined = {name: np.concatenate(arrays) for name, arrays in columns.items()}
+    joined['split'] = _fill(joined['split'], joined['clip'], parts, options)
     topics, topic = np.unique(topic_names, return_inverse=True)
     labels, label_names = {}, {}
     for factor in sorted({name for _, part in parts for name in part.labels}):
@@ -264,6 +265,18 @@ def _join(parts: list[tuple[Source, Part]], notes: tuple[str, ...],
         sources=tuple(str(source.path) for source, _ in parts), labels=labels,
         label_names=label_names, content_hash=digest.hexdigest(), notes=notes, reports=reports,
         **joined)
+
+
+def _fill(split: np.ndarray, clip: np.ndarray, parts: list[tuple[Source, Part]],
+          options: DataOptions) -> np.ndarray:
+    """:return: (N,) splits of which none is empty, even for many recordings of one clip each."""
+    if len(np.unique(split)) == 3:
+        return split
+    of_clip = np.zeros(int(clip.max()) + 1, np.uint8)
+    of_clip[clip] = split
+    rank = [unit_hash(f'{options.seed}:{part.fingerprint}:{number}') for _, part in parts
+            for number in range(int(part.clip.max()) + 1)]
+    return fill_splits(of_clip, np.array(rank), options.fractions)[clip]
 
 
 # The published order of 3Dshapes' shapes, so that tables read alike whatever the source.

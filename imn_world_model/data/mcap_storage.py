@@ -5,13 +5,20 @@ With an intact index the chunks are read at the places it names, so that a broke
 itself, and the file's own statistics tell how many messages are missing. Without one the file is
 read in sequence up to where it breaks off.
 """
+import io
+import os
+import struct
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+import lz4.frame
 import zstandard
+from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
+from mcap.opcode import Opcode
 from mcap.reader import SeekingReader
 from mcap.records import Channel, Chunk, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
@@ -21,6 +28,8 @@ from imn_world_model.data.storage import StorageReport, StoredMessage
 
 # A record of more is taken for a broken length; a raw 8K frame has 100 MB.
 MAX_RECORD_BYTES = 1 << 28
+# Every record begins with its kind and its length.
+RECORD_HEAD = struct.Struct('<BQ')
 
 
 def read_mcap(file: Path, name: Path, report: StorageReport) -> Iterator[StoredMessage]:
@@ -102,9 +111,11 @@ def _sequential(stream: BinaryIO, name: Path, report: StorageReport) -> Iterator
     records = StreamReader(stream, emit_chunks=True, record_size_limit=MAX_RECORD_BYTES).records
     broken = []
     while True:
+        start = stream.tell()
         try:
             record = next(records, None)
         except Exception as error:
+            yield from _cut_chunk(stream, start)
             what = 'is cut off or corrupt' if stream.tell() > 8 else 'is no MCAP file'
             report.problems.append(f'{name} {what} at byte {stream.tell()} ({_cause(error)}); '
                                    'what lies before is used, how much is lost is not known')
@@ -123,6 +134,34 @@ def _sequential(stream: BinaryIO, name: Path, report: StorageReport) -> Iterator
     if broken:
         report.problems.append(f'{name}: {len(broken)} corrupt chunks left out, the first before '
                                f'{broken[0]}')
+
+
+def _cut_chunk(stream: BinaryIO, start: int) -> list[McapRecord]:
+    """:return: the whole records of the chunk in which the file breaks off, if it is one."""
+    try:
+        if stream.seek(0, os.SEEK_END) - start > MAX_RECORD_BYTES:
+            return []
+        stream.seek(start)
+        if stream.read(RECORD_HEAD.size)[:1] != bytes((Opcode.CHUNK,)):
+            return []
+        chunk = Chunk.read(ReadDataStream(stream))
+        data = chunk.data
+        if chunk.compression == 'zstd':
+            unpacked = io.BytesIO()
+            with zstandard.ZstdDecompressor().stream_writer(unpacked, closefd=False) as writer:
+                writer.write(data)
+            data = unpacked.getvalue()
+        elif chunk.compression == 'lz4':
+            data = lz4.frame.LZ4FrameDecompressor().decompress(data, MAX_RECORD_BYTES)
+        whole = 0
+        while whole + RECORD_HEAD.size <= len(data):
+            _, length = RECORD_HEAD.unpack_from(data, whole)
+            if whole + RECORD_HEAD.size + length > len(data):
+                break
+            whole += RECORD_HEAD.size + length
+        return breakup_chunk(replace(chunk, compression='', data=data[:whole]))
+    except Exception:                                 # its loss is reported by the caller
+        return []
 
 
 def _open_chunk(chunk: Chunk) -> list[McapRecord]:

@@ -1,0 +1,68 @@
+"""``data inspect``: the table says what is there, the contact sheet shows it."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from recordings import COMPRESSED, compressed, drive, scene, write_bag
+
+from imn_world_model.data.__main__ import main
+from imn_world_model.data.inspect import MARGIN, TILE
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('IMN_CACHE_DIR', str(tmp_path / 'cache'))
+
+
+def test_inspect_tells_topics_rates_gaps_stamps_and_faults(tmp_path: Path,
+                                                           capsys: pytest.CaptureFixture[str]
+                                                           ) -> None:
+    messages = drive(3, 6) + [
+        ('/camera/depth/image', COMPRESSED, 10 ** 9, compressed(scene(0), 10 ** 9)),
+        ('/camera/image', COMPRESSED, 10 ** 12, compressed(scene(0, 9), 5 * 10 ** 8))]
+    messages[4][3].data = np.frombuffer(b'broken', np.uint8)
+    bag = write_bag(tmp_path / 'bag', messages)
+    main(['inspect', str(bag), '--out', str(tmp_path / 'out'), '--still', '0'])
+    table = capsys.readouterr().out
+    assert 'frames recorded 19, used 18, standing still 0, broken 1, lost 0' in table
+    assert 'topic /camera/depth/image  sensor_msgs/msg/CompressedImage  left out: depth' in table
+    assert '18 frames /camera/image 64x48' in table
+    assert '4 clips of 1 to 6 frames in /camera/image, 10.0 Hz, 2 gaps over 1 s, ' in table
+    assert '1 stamps going back' in table
+    assert '! 1 broken frame left out' in table
+    summary = json.loads((tmp_path / 'out' / 'inspect.json').read_text())
+    assert summary['clips'] == 4 and sum(summary['split'].values()) == 18
+
+
+def test_contact_sheet_shows_each_clip_in_a_row(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / 'bag', drive(3, 6))
+    main(['inspect', str(bag), '--out', str(tmp_path / 'out'), '--still', '0'])
+    sheet = cv2.imread(str(tmp_path / 'out' / 'contact_sheet.png'))
+    assert sheet is not None
+    for clip in range(3):
+        for k in range(6):
+            tile = sheet[4 + clip * (TILE + 4):, MARGIN + k * (TILE + 4):][:TILE, :TILE, ::-1]
+            expected = cv2.resize(scene(clip, k)[:, 8:56], (TILE, TILE))
+            assert np.abs(tile.astype(int) - expected).mean() < 12
+
+
+def test_gap_and_still_move_the_cuts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    standing = [('/camera/image', COMPRESSED, k * 10 ** 8, compressed(scene(0), k * 10 ** 8))
+                for k in range(1, 11)]
+    bag = write_bag(tmp_path / 'bag', standing)
+    main(['inspect', str(bag), '--out', str(tmp_path / 'out')])
+    assert 'used 1, standing still 9' in capsys.readouterr().out
+    main(['inspect', str(bag), '--out', str(tmp_path / 'out'), '--still', '0', '--gap', '0.05'])
+    assert '10 clips of 1 to 1 frames' in capsys.readouterr().out
+
+
+def test_inspect_of_nothing_leaves_with_one_line(tmp_path: Path) -> None:
+    result = subprocess.run([sys.executable, '-m', 'imn_world_model.data', 'inspect',
+                             str(tmp_path / 'nowhere')], capture_output=True, text=True,
+                            cwd=Path(__file__).parents[1])
+    assert result.returncode == 2 and result.stdout == ''
+    assert result.stderr.startswith('error: ') and result.stderr.count('\n') == 1
