@@ -78,8 +78,8 @@ def load_shapes3d(path: Path, size: int, fractions: tuple[float, float], folder:
         clip = np.arange(count) // (ORBIT if count == NUM_IMAGES else 1)
     _, clip = np.unique(clip, return_inverse=True)
     labels: dict[str, list[str | None]] = {
-        name: [_class_name(name, k) for k in factors[:, column]]
-        for column, name in enumerate(FACTORS)}
+        name: [class_names[k] for k in factors[:, column]]
+        for column, (name, class_names) in enumerate(_class_names().items())}
     return Shapes3DTable(pixels, clip.astype(np.int64), split_factors(factors, fractions), labels,
                          content)
 
@@ -95,11 +95,10 @@ def factor_classes(values: np.ndarray) -> np.ndarray:
                      for k, known in enumerate(FACTOR_VALUES)], axis=1)
 
 
-def _class_name(factor: str, number: int) -> str:
-    """:return: what a class is called: the shape's name, else its published value."""
-    if factor == 'shape':
-        return SHAPES[number]
-    return f'{FACTOR_VALUES[FACTORS.index(factor)][number]:.3g}'
+def _class_names() -> dict[str, list[str]]:
+    """:return: factor -> what its classes are called: the shape's name, else its value."""
+    return {factor: list(SHAPES) if factor == 'shape' else [f'{value:.3g}' for value in values]
+            for factor, values in zip(FACTORS, FACTOR_VALUES, strict=True)}
 
 
 def _map_images(path: Path, images: h5py.Dataset, size: int, content: str, folder: Path,
