@@ -8,6 +8,8 @@ Needs nothing but the standard library. Every step leaves a stamp that holds a h
 step depends on, so a second run has nothing to do, a changed pin repeats what it touches, and an
 interrupted run goes on where it stopped.
 """
+from __future__ import annotations
+
 import argparse
 import fcntl
 import hashlib
@@ -20,7 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OLDEST_PYTHON = (3, 10)
+# The versions for which everything in constraints.txt has a wheel.
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 WHEEL_BUILD_PREFIX = '/opt/python/cp'
 # A sourced ROS 2 or another environment would shadow the one made here.
 FOREIGN_VARIABLES = (
@@ -41,9 +44,9 @@ def check_machine() -> None:
     """
     missing = []
     version = f'{sys.version_info.major}.{sys.version_info.minor}'
-    if sys.version_info < OLDEST_PYTHON:
-        raise BootstrapError(f'this is Python {version}; 3.10 or newer is needed. '
-                             'Name one: make PYTHON=python3.11 demo')
+    if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
+        raise BootstrapError(f'this is Python {version}; one of 3.11 to 3.13 is needed. '
+                             'Name it: make PYTHON=python3.12 demo')
     try:
         import ensurepip  # noqa: F401  (Debian ships venv without it, and venv then fails late)
         import venv  # noqa: F401
