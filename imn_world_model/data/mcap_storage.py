@@ -66,6 +66,8 @@ def read_mcap(file: Path, name: Path, report: StorageReport) -> Iterator[StoredM
                       for channel in channels.values() if channel.schema_id in schemas}
     if orphans:
         report.problems.append(f'{name}: {orphans} messages belong to no known topic')
+        if summary is None:
+            report.lost['?'] = orphans
     if summary and summary.statistics:
         for number, count in summary.statistics.channel_message_counts.items():
             topic = channels[number].topic if number in channels else '?'

@@ -46,7 +46,8 @@ def read_sqlite(file: Path, name: Path, report: StorageReport) -> Iterator[Store
             if orphans:
                 report.problems.append(f'{name}: {orphans} rows are damaged or belong to no '
                                        'known topic')
-            lost = recorded - sum(read.values())
+            # The count from the index is 0 where the index itself is broken.
+            lost = max(recorded - sum(read.values()), orphans)
             if lost > 0:
                 # A lost row's topic is lost with it, unless the file has only one.
                 topic = next(iter(read)) if len(topics) == 1 and read else '?'
