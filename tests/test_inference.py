@@ -179,7 +179,7 @@ def test_files_that_are_no_model_name_the_cause(file: Path, tmp_path: Path) -> N
 
 def test_bit_flips_never_crash_the_process(file: Path, tmp_path: Path) -> None:
     # In a process of its own: a crash must show as one.
-    program = '''
+    program = """
 import sys, numpy as np
 from pathlib import Path
 from imn_world_model.inference import ImnModel
@@ -196,7 +196,7 @@ for case in range(40):
     except UserError:
         pass
 print('survived', fine)
-'''
+"""
     done = subprocess.run([sys.executable, '-c', program, str(file), str(tmp_path / 'b.onnx')],
                           cwd=Path(__file__).parents[1], capture_output=True, text=True,
                           timeout=120)
