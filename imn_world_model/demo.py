@@ -182,7 +182,10 @@ def run(model: Path, log: Path, rate: float, recording: Path) -> Answers:
         if process is not None:
             process.send_signal(signal.SIGINT)
             process.wait(10)
-        executor.shutdown(timeout_sec=1)
+        # In this order: a thread that still waits on DDS when the interpreter ends aborts it.
+        executor.shutdown()
+        if spinner.is_alive():
+            spinner.join()
         ros.destroy_node()
         rclpy.try_shutdown()
     return answers

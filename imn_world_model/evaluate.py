@@ -2,6 +2,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from imn_world_model import metrics, report
 from imn_world_model.cli import atomic_path, run_cli
-from imn_world_model.data.frames import DataOptions, Frames, load_frames
+from imn_world_model.data.frames import Frames, load_frames
 from imn_world_model.errors import UserError
 from imn_world_model.observe import Observation, observe
 from imn_world_model.pictures import grid, identity_images
@@ -181,9 +182,8 @@ def main(arguments: list[str] | None = None) -> None:
                         help='leave out FactorVAE score, MIG, DCI and SAP (minutes)')
     options = parser.parse_args(arguments)
     run = load_run(options.run)
-    frames = load_frames(options.data, DataOptions(
-        size=run.config.model.image_size, crop=run.crop, topics=run.topics,
-        ground_truth_topic=options.ground_truth_topic))
+    frames = load_frames(options.data, replace(
+        run.data_options, ground_truth_topic=options.ground_truth_topic))
     for note in frames.notes:
         print(note, file=sys.stderr)
     figures, sections = evaluate(run, frames, options.split, options.limit, options.seed,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.config import to_dict
-from imn_world_model.data.frames import DataOptions, load_frames
+from imn_world_model.data.frames import load_frames
 from imn_world_model.errors import UserError
 from imn_world_model.inference import FORMAT_VERSION, OUTPUTS
 from imn_world_model.metrics import name_identities
@@ -168,7 +168,7 @@ def _compare(deployed: DeployedNetwork, path: Path, images: np.ndarray) -> None:
 def run_metadata(run: Run, name: str, labels: list[str], calibration: Calibration
                  ) -> dict[str, str]:
     """:return: the ``metadata_props`` of the contract."""
-    config = {**to_dict(run.config), 'crop': asdict(run.crop)}
+    config = {**to_dict(run.config), 'crop': asdict(run.data_options.crop)}
     return {'imn_format_version': FORMAT_VERSION, 'name': name, 'labels': json.dumps(labels),
             'config': json.dumps(config), 'training_data_hash': run.data_hash,
             'novelty_threshold': repr(calibration.novelty_threshold),
@@ -197,9 +197,8 @@ def main(arguments: list[str] | None = None) -> None:
     run = load_run(options.run)
     n = run.config.model.num_identities
     paths = options.data or [Path(path) for path in run.data_paths]
-    frames = load_frames(paths, DataOptions(
-        size=run.config.model.image_size, crop=run.crop, topics=run.topics,
-        ground_truth_topic=options.ground_truth_topic))
+    frames = load_frames(paths, replace(run.data_options,
+                                        ground_truth_topic=options.ground_truth_topic))
     chosen = np.flatnonzero(frames.split == 1)[:MAX_CALIBRATION_IMAGES]
     images = frames.images[chosen]
     deployed = DeployedNetwork(run.network, STRATEGIES[options.strategy]).eval()

@@ -1,12 +1,13 @@
 """A run folder: what training writes and everything after it reads."""
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from imn_world_model.config import Config, load_config, save_config
+from imn_world_model.data.frames import DataOptions
 from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.preprocess import Crop
@@ -24,8 +25,8 @@ class Run:
     :param path: the run folder.
     :param config: the resolved configuration.
     :param network: weights loaded, in evaluation mode, on the CPU.
-    :param crop: how images were cut before they were resized.
-    :param topics: globs of the image topics that were used; empty for all.
+    :param data_options: how recordings became frames. Reading them otherwise later would cut other
+        clips and mix training frames into the test split.
     :param data_paths: where training read its data.
     :param data_hash: hash of the training data.
     :param step: optimiser steps done.
@@ -34,8 +35,7 @@ class Run:
     path: Path
     config: Config
     network: IndependentModularNetwork
-    crop: Crop
-    topics: tuple[str, ...]
+    data_options: DataOptions
     data_paths: tuple[str, ...]
     data_hash: str
     step: int
@@ -47,7 +47,7 @@ def write_run(path: Path, config: Config, data: dict[str, Any]) -> None:
 
     :param path: the folder, made if missing.
     :param config: resolved configuration.
-    :param data: ``paths``, ``crop``, ``content_hash``, ``notes``, ``num_labels`` ...
+    :param data: ``paths``, ``options`` (:func:`kept_options`), ``content_hash``, ``num_labels``.
     """
     path.mkdir(parents=True, exist_ok=True)
     save_config(config, path / CONFIG)
@@ -86,7 +86,20 @@ def load_run(path: str | Path) -> Run:
     except (OSError, RuntimeError, KeyError, EOFError, ValueError) as error:
         raise UserError(f'checkpoint {checkpoint} cannot be read ({type(error).__name__}); '
                         'train again or restore the file') from error
-    crop = Crop(mode=data['crop']['mode'],
-                roi=tuple(data['crop']['roi']) if data['crop']['roi'] else None)
-    return Run(path, config, network.eval(), crop, tuple(data['topics']), tuple(data['paths']),
-               data['content_hash'], state['global_step'])
+    return Run(path, config, network.eval(), _data_options(data['options'], config),
+               tuple(data['paths']), data['content_hash'], state['global_step'])
+
+
+def kept_options(options: DataOptions) -> dict[str, Any]:
+    """:return: the options that decide on clips and splits, as what JSON can hold."""
+    return {name: value for name, value in asdict(options).items()
+            if name in ('crop', 'topics', 'gap', 'scene_change', 'max_clip', 'still', 'fractions',
+                        'seed')}
+
+
+def _data_options(kept: dict[str, Any], config: Config) -> DataOptions:
+    """:return: the options again, at the image size of the network."""
+    roi = kept['crop']['roi']
+    values = kept | {'crop': Crop(kept['crop']['mode'], tuple(roi) if roi else None),
+                     'topics': tuple(kept['topics']), 'fractions': tuple(kept['fractions'])}
+    return DataOptions(size=config.model.image_size, **values)

@@ -4,7 +4,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import lightning
@@ -23,7 +22,7 @@ from imn_world_model.errors import UserError
 from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
 from imn_world_model.pictures import write_pictures
 from imn_world_model.preprocess import Crop
-from imn_world_model.run import CHECKPOINT, CONFIG, load_run, read_data, write_run
+from imn_world_model.run import CHECKPOINT, CONFIG, kept_options, load_run, read_data, write_run
 
 TRAIN, VALIDATION = 0, 1
 MAX_VALIDATION_IMAGES = 1024
@@ -192,6 +191,13 @@ def main(arguments: list[str] | None = None) -> None:
                         help='cut the centre square before resizing, or squeeze the whole image')
     parser.add_argument('--roi', nargs=4, type=int, metavar=('X', 'Y', 'WIDTH', 'HEIGHT'),
                         help='region of interest in source pixels, cut first')
+    defaults = DataOptions()
+    parser.add_argument('--gap', type=float, default=defaults.gap,
+                        help='seconds without a frame that end a clip')
+    parser.add_argument('--scene-change', type=float, default=defaults.scene_change,
+                        help='grey levels between two frames that end a clip')
+    parser.add_argument('--still', type=float, default=defaults.still,
+                        help='grey levels of change below which frames are thinned')
     parser.add_argument('--label', default='shape',
                         help='label that the ID classifier learns (preset id_classifier only)')
     parser.add_argument('--accelerator', default='auto', help='cpu, gpu or auto')
@@ -217,13 +223,14 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f'{folder} already holds a run; use --resume to go on or --name for a '
                         'new one')
     crop = Crop(mode=options.crop, roi=tuple(options.roi) if options.roi else None)
-    frames = load_frames(options.data, DataOptions(
-        size=config.model.image_size, topics=tuple(options.topics), crop=crop),
-        progress=not options.quiet)
+    data_options = DataOptions(
+        size=config.model.image_size, topics=tuple(options.topics), crop=crop, gap=options.gap,
+        scene_change=options.scene_change, still=options.still)
+    frames = load_frames(options.data, data_options, progress=not options.quiet)
     for note in frames.notes:
         print(note, file=sys.stderr)
-    data = {'paths': [str(path) for path in options.data], 'crop': asdict(crop),
-            'topics': options.topics, 'content_hash': frames.content_hash,
+    data = {'paths': [str(path) for path in options.data], 'options': kept_options(data_options),
+            'content_hash': frames.content_hash,
             'num_frames': len(frames.images), 'num_labels': 0}
     if config.loss.classifier_weight > 0:
         if options.label not in frames.labels:

@@ -36,9 +36,9 @@ def _export_untrained(path: Path) -> Path:
     import torch
 
     from imn_world_model.config import preset
+    from imn_world_model.data.frames import DataOptions
     from imn_world_model.export import Calibration, export_onnx, run_metadata
     from imn_world_model.model import IndependentModularNetwork
-    from imn_world_model.preprocess import Crop
     from imn_world_model.run import Run
 
     torch.manual_seed(0)
@@ -48,7 +48,7 @@ def _export_untrained(path: Path) -> Path:
         # Fresh weights answer every image alike; larger ones make answers depend on the image.
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-    run = Run(path.parent, config, network, Crop(), (), (), 'none', 0)
+    run = Run(path.parent, config, network, DataOptions(), (), 'none', 0)
     labels = [f'thing {j}' for j in range(config.model.num_identities)]
     metadata = run_metadata(run, path.stem, labels, Calibration(float('-inf'), 1.0))
     export_onnx(network, path, metadata, np.zeros((0, 1, 1, 3), np.uint8))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from imn_world_model.config import preset
+from imn_world_model.data.frames import DataOptions
 from imn_world_model.errors import UserError
 from imn_world_model.export import (
     Calibration,
@@ -43,7 +44,8 @@ def network() -> IndependentModularNetwork:
 @pytest.fixture(scope='module')
 def file(network: IndependentModularNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('export')
-    run = Run(folder, preset('debug'), network, Crop('none', (8, 0, 48, 40)), (), (), 'abc', 1)
+    options = DataOptions(crop=Crop('none', (8, 0, 48, 40)))
+    run = Run(folder, preset('debug'), network, options, (), 'abc', 1)
     metadata = run_metadata(run, 'tiny', LABELS, Calibration(-1e9, 20.0))
     export_onnx(network, folder / 'tiny.onnx', metadata, np.zeros((0,)))
     return folder / 'tiny.onnx'
@@ -183,6 +185,7 @@ def test_bit_flips_never_crash_the_process(file: Path, tmp_path: Path) -> None:
 import sys, numpy as np
 from pathlib import Path
 from imn_world_model.inference import ImnModel
+from imn_world_model.data.frames import DataOptions
 from imn_world_model.errors import UserError
 data, rng, fine = Path(sys.argv[1]).read_bytes(), np.random.default_rng(0), 0
 for case in range(40):

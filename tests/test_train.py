@@ -14,6 +14,9 @@ import pytest
 import torch
 from recordings import drive, write_bag
 
+from imn_world_model.preprocess import Crop
+from imn_world_model.run import load_run
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -48,7 +51,7 @@ def trained(logs: Path) -> Path:
     """:return: a debug run on those logs."""
     start = time.monotonic()
     run('train', '--data', 'logs', '--preset', 'debug', '--name', 'first', '--accelerator', 'cpu',
-        cwd=logs)
+        '--gap', '0.9', cwd=logs)
     assert time.monotonic() - start < 60
     return logs / 'runs' / 'first'
 
@@ -62,6 +65,9 @@ def test_train_leaves_checkpoint_config_metrics_and_pictures(trained: Path) -> N
                  'pictures/reconstructions.png', 'pictures/identities.png'):
         assert (trained / name).stat().st_size > 0
     assert json.loads((trained / 'data.json').read_text())['num_frames'] == 6 * 8 + 240
+    # Evaluation and export must cut the same clips as training did.
+    options = load_run(trained).data_options
+    assert (options.size, options.gap, options.crop) == (32, 0.9, Crop())
     rows = (trained / 'metrics' / 'metrics.csv').read_text().splitlines()
     column = rows[0].split(',').index('validation/pixel_error')
     errors = [float(row.split(',')[column]) for row in rows[1:] if row.split(',')[column]]

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from imn_world_model.bench.timing import compare
 from imn_world_model.combine import candidate_transforms, subset_transforms
 from imn_world_model.config import Config, LossConfig, ModelConfig
+from imn_world_model.data.frames import DataOptions
 from imn_world_model.export import Calibration, DeployedNetwork, export_onnx, run_metadata
 from imn_world_model.inference import ImnModel
 from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.preprocess import Crop
 from imn_world_model.run import Run, load_run
 from imn_world_model.score import image_loss
 from imn_world_model.winner import exhaustive
@@ -60,7 +60,7 @@ def example_run(path: Path | None) -> Run:
 
     config = Config(model=ModelConfig(basis_std=0.1, identity_std=0.3), loss=LossConfig())
     network = IndependentModularNetwork(config.model, config.loss).eval()
-    return Run(Path('untrained'), config, network, Crop(), (), (), 'none', 0)
+    return Run(Path('untrained'), config, network, DataOptions(), (), 'none', 0)
 
 
 def run(path: Path | None = None) -> dict[str, float]:
