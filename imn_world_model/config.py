@@ -7,21 +7,26 @@ import yaml
 
 from imn_world_model.errors import UserError
 
+# Side in pixels of the patches that an image is cut into, and in cells of the smallest grid.
+PATCH = 4
+GRID = 4
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """
-    Sizes of the network; the defaults are those of the Lie-group VAE on 3Dshapes.
+    Sizes of the network; the defaults follow those of the Lie-group VAE on 3Dshapes.
 
     :param image_size: H = W of the input, in pixels.
     :param num_modules: m, compositional modules.
     :param num_identities: n, identity matrices.
     :param num_latents: L, Lie-algebra coordinates of each module.
     :param matrix_size: u; matrices are u*u.
-    :param encoder_channels: outputs of the encoder's stride-2 convolutions.
+    :param encoder_channels: of an encoder's cells, from 4x4-pixel patches to a grid of 4x4 cells,
+        each time half as many across.
     :param encoder_features: width of the encoder's fully connected layer.
     :param decoder_hidden: width of the decoder's first layer.
-    :param decoder_channels: inputs of the decoder's stride-2 transposed convolutions.
+    :param decoder_channels: of the decoder's cells, from the grid back to patches.
     :param coarse_size: side of the early head's picture, in pixels.
     :param basis_std: standard deviation of the initial bases A.
     :param identity_std: standard deviation of the initial identities about the unit matrix.
@@ -30,12 +35,12 @@ class ModelConfig:
     image_size: int = 64
     num_modules: int = 5
     num_identities: int = 5
-    num_latents: int = 3
+    num_latents: int = 2
     matrix_size: int = 20
-    encoder_channels: tuple[int, ...] = (32, 32, 64, 64)
+    encoder_channels: tuple[int, ...] = (64, 128, 128)
     encoder_features: int = 256
     decoder_hidden: int = 256
-    decoder_channels: tuple[int, ...] = (64, 64, 32, 32)
+    decoder_channels: tuple[int, ...] = (128, 64, 64)
     coarse_size: int = 8
     basis_std: float = 0.001
     identity_std: float = 0.001
@@ -44,21 +49,16 @@ class ModelConfig:
         for name in ('image_size', 'num_modules', 'num_identities', 'num_latents', 'matrix_size'):
             if getattr(self, name) < 1:
                 raise UserError(f'model.{name} is {getattr(self, name)}; it must be at least 1')
-        if len(self.encoder_channels) != len(self.decoder_channels):
-            raise UserError(f'model.encoder_channels has {len(self.encoder_channels)} entries and '
-                            f'model.decoder_channels {len(self.decoder_channels)}; give as many')
-        if self.grid < 1 or self.grid * 2 ** len(self.encoder_channels) != self.image_size:
-            raise UserError(f'model.image_size {self.image_size} cannot be halved '
-                            f'{len(self.encoder_channels)} times (one halving per channel entry); '
-                            f'use a multiple of {2 ** len(self.encoder_channels)}')
+        for name in ('encoder_channels', 'decoder_channels'):
+            count = len(getattr(self, name))
+            side = PATCH * GRID * 2 ** max(0, count - 1)
+            if count < 1 or side != self.image_size:
+                raise UserError(f'model.{name} has {count} entries, which fit images of {side}x'
+                                f'{side} pixels, not of {self.image_size}; give one entry for 16, '
+                                'two for 32, three for 64')
         if self.image_size % self.coarse_size:
             raise UserError(f'model.coarse_size {self.coarse_size} does not divide '
                             f'model.image_size {self.image_size}')
-
-    @property
-    def grid(self) -> int:
-        """Side of the convolutions' smallest map, in cells."""
-        return self.image_size // 2 ** len(self.encoder_channels)
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class LossConfig:
     Weights of Eq. (9) and (10). A squared error is summed over the pixels of a 64x64 image.
 
     :param image_weight: weight of the squared error, Eq. (7).
-    :param kl_weight: weight of the KL term per nat when training starts.
-    :param kl_weight_end: the same when it ends; linear in between.
+    :param kl_weight: weight of the KL term per nat when training starts, above 0.
+    :param kl_weight_end: the same when it ends, above 0; geometric in between.
     :param choice_weight: weight, in KL units, of the code that names the winner's subset; 0 as in
         the paper.
     :param independence: form of Eq. (8).
@@ -88,6 +88,11 @@ class LossConfig:
     group_weight: float = 0.1
     group_image_probability: float = 0.2
     classifier_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ('kl_weight', 'kl_weight_end'):
+            if getattr(self, name) <= 0:
+                raise UserError(f'loss.{name} is {getattr(self, name)}; it must be above 0')
 
 
 @dataclass(frozen=True)
@@ -162,8 +167,8 @@ class Config:
 
 def _small(config: Config) -> Config:
     """:return: the same at 32x32, one halving less."""
-    model = replace(config.model, image_size=32, encoder_channels=(32, 64, 64),
-                    decoder_channels=(64, 64, 32))
+    model = replace(config.model, image_size=32, encoder_channels=(64, 128),
+                    decoder_channels=(128, 64))
     return replace(config, model=model)
 
 
@@ -179,7 +184,7 @@ _CLIPS = Config(
 _LOG = replace(_CLIPS, train=replace(_CLIPS.train, recolor=True, flip=True))
 _DEBUG_MODEL = ModelConfig(
     image_size=32, num_modules=3, num_identities=3, num_latents=2, matrix_size=6,
-    encoder_channels=(8, 16, 16), decoder_channels=(16, 16, 8), encoder_features=32,
+    encoder_channels=(16, 32), decoder_channels=(32, 16), encoder_features=32,
     decoder_hidden=32)
 
 PRESETS: dict[str, Config] = {

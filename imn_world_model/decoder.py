@@ -2,34 +2,31 @@
 import torch
 from torch import Tensor, nn
 
-from imn_world_model.config import ModelConfig
-from imn_world_model.modules import initialize
+from imn_world_model.config import GRID, PATCH, ModelConfig
+from imn_world_model.patches import linear, split
 
 
 class Decoder(nn.Module):
     """
     From a matrix to an image, in two steps with an early head between them.
 
-    ``hidden`` is the first layer on the matrix; ``image`` makes the full picture of it (fully
-    connected, then k4 s2 p1 transposed convolutions, as in the Lie-group VAE); ``coarse`` reads a
-    small picture straight from the hidden units, cheap enough to look at every candidate.
+    ``hidden`` is the first layer on the matrix; ``image`` makes the full picture of it (a small
+    grid of cells, each split two by two until it is a patch of pixels, see :mod:`patches`);
+    ``coarse`` reads a small picture straight from the hidden units, cheap enough to look at every
+    candidate.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        channels = (*config.decoder_channels, 3)
-        grid, hidden = config.grid, config.decoder_hidden
-        self.first = nn.Linear(config.matrix_size ** 2, hidden)
-        self.expand = nn.Sequential(
-            nn.Linear(hidden, channels[0] * grid ** 2), nn.ReLU(),
-            nn.Unflatten(-1, (channels[0], grid, grid)))
-        layers: list[nn.Module] = []
-        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
-            layers += [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
-        self.convolutions = nn.Sequential(*layers[:-1])       # the last layer is linear
-        self.coarse_head = nn.Linear(hidden, 3 * config.coarse_size ** 2)
+        channels, hidden = config.decoder_channels, config.decoder_hidden
+        self.first = linear(config.matrix_size ** 2, hidden)
+        self.expand = linear(hidden, channels[0] * GRID ** 2)
+        self.splits = nn.ModuleList(
+            linear(inputs, 4 * outputs)
+            for inputs, outputs in zip(channels[:-1], channels[1:], strict=True))
+        self.pixels = linear(channels[-1], 3 * PATCH ** 2)
+        self.coarse_head = linear(hidden, 3 * config.coarse_size ** 2)
         self.coarse_size = config.coarse_size
-        initialize(self)
 
     def hidden(self, matrix: Tensor) -> Tensor:
         """
@@ -64,7 +61,11 @@ class Decoder(nn.Module):
         :param hidden: (..., hidden).
         :return: (..., 3, H, W), about [0, 1]; clamped only where it is shown.
         """
-        flat = self.convolutions(self.expand(hidden.reshape(-1, hidden.shape[-1])))
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        cells = torch.relu(self.expand(rows)).unflatten(-1, (GRID, GRID, -1))
+        for layer in self.splits:
+            cells = split(torch.relu(layer(cells)), 2)
+        flat = split(self.pixels(cells), PATCH).permute(0, 3, 1, 2)
         return flat.reshape(*hidden.shape[:-1], *flat.shape[1:])
 
     def coarse(self, hidden: Tensor) -> Tensor:

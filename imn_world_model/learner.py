@@ -96,11 +96,16 @@ class Learner(lightning.LightningModule):
                 'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
 
     def kl_weight(self, step: int) -> float:
-        """:return: the KL term's weight per nat at a step: warm-up, then linear to its end."""
+        """
+        Return the KL term's weight per nat: warm-up, then geometric to its end.
+
+        A coordinate is worth its nats to one factor after the other as the price falls, largest
+        first: each finds a coordinate that is still free, rather than a share of one in use.
+        """
         loss, train = self.config.loss, self.config.train
         done = min(1.0, step / train.steps)
         warm = min(1.0, (step + 1) / max(1, train.kl_warm_up))
-        return warm * (loss.kl_weight + (loss.kl_weight_end - loss.kl_weight) * done)
+        return warm * loss.kl_weight * (loss.kl_weight_end / loss.kl_weight) ** done
 
     def _rearrange(self, step: int) -> None:
         """Split or restart identities where the schedule says so, before the step is taken."""

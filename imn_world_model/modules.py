@@ -7,7 +7,8 @@ Eq. (1) and (3) of the paper. An identity module is nothing but a learned matrix
 import torch
 from torch import Tensor, nn
 
-from imn_world_model.config import ModelConfig
+from imn_world_model.config import GRID, PATCH, ModelConfig
+from imn_world_model.patches import ParallelLinear, merge
 
 
 def matrix_exp(matrix: Tensor, squarings: int = 6, order: int = 8) -> Tensor:
@@ -37,87 +38,30 @@ def matrix_exp(matrix: Tensor, squarings: int = 6, order: int = 8) -> Tensor:
 GROUP_SCALE = 0.05
 
 
-def initialize(network: nn.Module) -> None:
-    """
-    He's initialisation (arXiv:1502.01852) for every convolution and linear layer, zero biases.
-
-    PyTorch's default shrinks a signal by 3 in variance at each layer; through the dozen layers
-    from an image to its reconstruction little is left, and training starts on a long plateau.
-
-    :param network: changed in place.
-    """
-    for layer in network.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            # A stride-2 transposed convolution meets each output with a quarter of its kernel.
-            if isinstance(layer, nn.ConvTranspose2d):
-                fan = layer.weight[:, 0].numel() // 4
-            else:
-                fan = layer.weight[0].numel()
-            nn.init.normal_(layer.weight, std=(2.0 / fan) ** 0.5)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-class CompositionalEncoder(nn.Module):
-    """
-    One module's view of the image: convolutions, a group feature, a Gaussian over its coordinates.
-
-    Sizes follow the Lie-group VAE on 3Dshapes: k4 s2 p1 convolutions down to 4x4, a fully
-    connected layer, the group feature (u*u), then mean and log-variance of the L coordinates.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        channels = (3, *config.encoder_channels)
-        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
-            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
-        group_size = config.matrix_size ** 2
-        self.convolutions = nn.Sequential(*layers)
-        group_layer = nn.Linear(config.encoder_features, group_size)
-        self.group = nn.Sequential(
-            nn.Linear(channels[-1] * config.grid ** 2, config.encoder_features), nn.ReLU(),
-            group_layer)
-        self.coordinates = nn.Sequential(
-            nn.Linear(group_size, 4 * config.matrix_size), nn.ReLU(),
-            nn.Linear(4 * config.matrix_size, 2 * config.num_latents))
-        self.matrix_size = config.matrix_size
-        initialize(self)
-        # Group features start near the unit matrix: products of m of them must not explode.
-        with torch.no_grad():
-            group_layer.weight.mul_(GROUP_SCALE)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """
-        Encode an image.
-
-        :param image: (B, 3, H, W) in [0, 1].
-        :return: ``mu`` (B, L), ``logvar`` (B, L), ``group_feature`` (B, u, u).
-        """
-        offset = self.group(self.convolutions(image).flatten(1))          # (B, u*u)
-        mu, logvar = self.coordinates(offset).chunk(2, dim=-1)            # (B, L) each
-        u = self.matrix_size
-        group_feature = torch.eye(u, device=image.device) + offset.reshape(-1, u, u)
-        # exp(logvar / 2) must stay finite whatever the image: e**-10 to e**2 is far wider than
-        # any posterior seen in training.
-        return mu, logvar.clamp(-10.0, 2.0), group_feature
-
-
 class CompositionalModules(nn.Module):
     """
     The pool of m modules that see the image, with their Lie-algebra bases A (m, L, u, u).
 
-    The modules share nothing. Separate convolutions are kept rather than one grouped one: on a CPU
-    the grouped form was slower, forward and backward.
+    Each is the encoder of a Lie-group VAE: from the image to a group feature (u*u), from there to
+    mean and log-variance of its L coordinates. The modules share nothing; their layers are
+    computed side by side. Patches stand in for the convolutions, see :mod:`patches`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.encoders = nn.ModuleList(
-            CompositionalEncoder(config) for _ in range(config.num_modules))
-        u = config.matrix_size
-        shape = (config.num_modules, config.num_latents, u, u)
-        self.basis = nn.Parameter(config.basis_std * torch.randn(shape))
+        m, u, channels = config.num_modules, config.matrix_size, config.encoder_channels
+        self.embed = ParallelLinear(m, 3 * PATCH ** 2, channels[0])
+        self.merges = nn.ModuleList(
+            ParallelLinear(m, 4 * inputs, outputs)
+            for inputs, outputs in zip(channels[:-1], channels[1:], strict=True))
+        self.features = ParallelLinear(m, channels[-1] * GRID ** 2, config.encoder_features)
+        self.group = ParallelLinear(m, config.encoder_features, u * u)
+        self.hidden = ParallelLinear(m, u * u, 4 * u)
+        self.coordinates = ParallelLinear(m, 4 * u, 2 * config.num_latents)
+        self.basis = nn.Parameter(config.basis_std * torch.randn(m, config.num_latents, u, u))
+        # Group features start near the unit matrix: products of m of them must not explode.
+        with torch.no_grad():
+            self.group.weight.mul_(GROUP_SCALE)
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """
@@ -126,9 +70,22 @@ class CompositionalModules(nn.Module):
         :param image: (B, 3, H, W) in [0, 1].
         :return: ``mu`` (B, m, L), ``logvar`` (B, m, L), ``group_feature`` (B, m, u, u).
         """
-        mu, logvar, group_feature = zip(*(encoder(image) for encoder in self.encoders),
-                                        strict=True)
-        return torch.stack(mu, 1), torch.stack(logvar, 1), torch.stack(group_feature, 1)
+        m, _, u, _ = self.basis.shape
+        cells = merge(image.permute(0, 2, 3, 1), PATCH)                  # (B, g, g, 48)
+        rows = cells.flatten(0, 2).expand(m, -1, -1)                     # (m, B*g*g, 48)
+        value = torch.relu(self.embed(rows)).unflatten(1, cells.shape[:3])
+        for layer in self.merges:
+            cells = merge(value, 2)                                      # (m, B, g/2, g/2, 4c)
+            value = torch.relu(layer(cells.flatten(1, 3))).unflatten(1, cells.shape[1:4])
+        features = torch.relu(self.features(value.flatten(2)))           # (m, B, features)
+        offset = self.group(features)                                    # (m, B, u*u)
+        moments = self.coordinates(torch.relu(self.hidden(offset)))      # (m, B, 2L)
+        mu, logvar = moments.transpose(0, 1).chunk(2, dim=-1)            # (B, m, L) each
+        eye = torch.eye(u, dtype=image.dtype, device=image.device)
+        group_feature = eye + offset.transpose(0, 1).unflatten(-1, (u, u))
+        # exp(logvar / 2) must stay finite whatever the image: e**-10 to e**2 is far wider than
+        # any posterior seen in training.
+        return mu, logvar.clamp(-10.0, 2.0), group_feature
 
     def transform(self, z: Tensor) -> Tensor:
         """

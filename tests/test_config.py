@@ -37,10 +37,10 @@ def test_config_survives_yaml(name: str, tmp_path: Path) -> None:
 def test_override_changes_one_value() -> None:
     config = override(Config(), ['train.steps=7', 'train.learning_rate=1e-4',
                                  'loss.independence=hessian', 'train.recolor=true',
-                                 'model.encoder_channels=[8, 8, 8, 8]'])
+                                 'model.encoder_channels=[8, 8, 8]'])
     assert config.train.steps == 7 and config.train.learning_rate == 1e-4
     assert config.loss.independence == 'hessian' and config.train.recolor is True
-    assert config.model.encoder_channels == (8, 8, 8, 8)
+    assert config.model.encoder_channels == (8, 8, 8)
     assert to_dict(config)['loss'] | {'independence': 'algebraic'} == to_dict(Config())['loss']
 
 
@@ -52,8 +52,8 @@ def test_override_changes_one_value() -> None:
     (['loss.independence=none'], 'one of algebraic, hessian'),
     (['train.views=3'], 'not a multiple'),
     (['train.recolor=1'], "'train.recolor' is 1"),
-    (['model.image_size=48', 'model.coarse_size=5'], 'does not divide'),
-    (['model.image_size=50'], 'cannot be halved'),
+    (['model.coarse_size=5'], 'does not divide'),
+    (['model.image_size=50'], 'fit images of 64x64 pixels, not of 50'),
     (['train.steps=0'], 'at least 1'),
 ])
 def test_override_names_the_mistake(settings: list[str], message: str) -> None:

@@ -5,8 +5,8 @@ from imn_world_model.combine import candidate_transforms
 from imn_world_model.config import ModelConfig
 from imn_world_model.decoder import Decoder
 
-CONFIG = ModelConfig(image_size=32, matrix_size=6, encoder_channels=(8, 16, 16),
-                     decoder_channels=(16, 16, 8), decoder_hidden=32)
+CONFIG = ModelConfig(image_size=32, matrix_size=6, encoder_channels=(16, 32),
+                     decoder_channels=(32, 16), decoder_hidden=32)
 
 
 def test_hidden_of_candidates_matches_the_plain_path() -> None:

@@ -13,7 +13,7 @@ from imn_world_model.score import algebraic_independence, choice_cost, image_los
 from imn_world_model.winner import coarse_to_fine, exhaustive, exhaustive_scores
 
 CONFIG = ModelConfig(image_size=32, num_modules=3, num_identities=4, num_latents=2, matrix_size=5,
-                     encoder_channels=(8, 16, 16), decoder_channels=(16, 16, 8),
+                     encoder_channels=(16, 32), decoder_channels=(32, 16),
                      encoder_features=32, decoder_hidden=32, basis_std=0.3, identity_std=0.5)
 LOSS = LossConfig(image_weight=2.0, kl_weight=3.0, kl_weight_end=3.0, independence_weight=0.7)
 
@@ -25,8 +25,7 @@ def network() -> IndependentModularNetwork:
     network.subset_share.copy_(torch.rand(7) / 4)
     # Modules that tell images apart, so that winners differ.
     with torch.no_grad():
-        for encoder in network.compositional.encoders:
-            encoder.coordinates[-1].weight.mul_(10.0)
+        network.compositional.coordinates.weight.mul_(10.0)
     return network
 
 
@@ -101,9 +100,11 @@ def gradients(network: IndependentModularNetwork, subset: int, identity: int) ->
     network.zero_grad()
     terms.total().mean().backward()
     result = {}
-    for k, encoder in enumerate(network.compositional.encoders):
-        result[f'module {k}'] = max(p.grad.abs().max().item() for p in encoder.parameters())
+    for k in range(3):
         result[f'basis {k}'] = network.compositional.basis.grad[k].abs().max().item()
+        result[f'module {k}'] = max(p.grad[k].abs().max().item() for name, p
+                                    in network.compositional.named_parameters()
+                                    if name != 'basis')
     for j in range(4):
         result[f'identity {j}'] = network.identities.matrices.grad[j].abs().max().item()
     return result

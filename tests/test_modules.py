@@ -8,7 +8,7 @@ from imn_world_model.config import ModelConfig
 from imn_world_model.modules import CompositionalModules, IdentityModules, matrix_exp
 
 CONFIG = ModelConfig(image_size=32, num_modules=3, num_identities=4, num_latents=2, matrix_size=5,
-                     encoder_channels=(8, 16, 16), decoder_channels=(16, 16, 8),
+                     encoder_channels=(16, 32), decoder_channels=(32, 16),
                      encoder_features=32, decoder_hidden=32, basis_std=0.3)
 
 
