@@ -174,14 +174,23 @@ def _small(config: Config) -> Config:
 
 # Clips: views of one object share its identity. The identity is free for the whole group while a
 # coordinate costs its nats in every view, so that what the views share leaves the coordinates.
+# The KL weight falls from where only the hues are worth a coordinate to where all is; identities
+# come apart while it is still too high for the shape to have entered the coordinates.
 _CLIPS = Config(
     model=ModelConfig(basis_std=0.05, identity_std=0.1),
-    loss=LossConfig(kl_weight=5.0, kl_weight_end=3.0),
+    loss=LossConfig(kl_weight=12.0, kl_weight_end=0.7),
     train=TrainConfig(steps=4000, batch_size=64, learning_rate=2e-3, share='clip', views=4,
-                      single_identity_steps=400, kl_warm_up=400, balance=2.0, restart_every=250))
+                      single_identity_steps=1000, kl_warm_up=200, balance=2.0, restart_every=250))
 # Robot logs: a clip keeps its colours, so that each view is recoloured by a curve of its own;
-# otherwise the identity would become the room.
-_LOG = replace(_CLIPS, train=replace(_CLIPS.train, recolor=True, flip=True))
+# otherwise the identity would become the room. More varies than in 3Dshapes: more coordinates.
+_LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=4),
+               train=replace(_CLIPS.train, recolor=True, flip=True))
+# Single images: the views of a group are augmentations of one image.
+_SINGLE = replace(_CLIPS, train=replace(_CLIPS.train, share='augment', recolor=True, zoom=0.15,
+                                        flip=True))
+# Section III-C2: labels reach training.
+_ID_CLASSIFIER = replace(_CLIPS, loss=replace(_CLIPS.loss, classifier_weight=50.0),
+                         train=replace(_CLIPS.train, share='none', views=1))
 _DEBUG_MODEL = ModelConfig(
     image_size=32, num_modules=3, num_identities=3, num_latents=2, matrix_size=6,
     encoder_channels=(16, 32), decoder_channels=(32, 16), encoder_features=32,
@@ -192,10 +201,9 @@ PRESETS: dict[str, Config] = {
     'paper': Config(
         loss=LossConfig(choice_weight=0.0, independence='hessian', independence_weight=20.0),
         train=TrainConfig(batch_size=256, learning_rate=1e-4, search='exhaustive')),
-    'clips': _CLIPS,
-    'clips32': _small(_CLIPS),
-    'log': _LOG,
-    'log32': _small(_LOG),
+    **{name: config for base, big in (('clips', _CLIPS), ('log', _LOG), ('single', _SINGLE),
+                                      ('id_classifier', _ID_CLASSIFIER))
+       for name, config in ((base, big), (f'{base}32', _small(big)))},
     'debug': Config(
         model=_DEBUG_MODEL,
         train=TrainConfig(steps=60, batch_size=32, learning_rate=5e-3, share='clip', views=4,

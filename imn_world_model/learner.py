@@ -84,7 +84,7 @@ class Learner(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam; linear warm-up, then a cosine to :data:`FINAL_RATE`."""
         train = self.config.train
-        optimizer = torch.optim.Adam(self.parameters(), lr=train.learning_rate)
+        optimizer = torch.optim.Adam(self.parameters(), lr=train.learning_rate, fused=True)
 
         def rate(step: int) -> float:
             warm = min(1.0, (step + 1) / WARM_UP_STEPS)

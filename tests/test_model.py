@@ -150,7 +150,7 @@ def test_loss_terms_are_those_of_equation_10(network: IndependentModularNetwork)
 
 
 def test_early_head_does_not_bend_what_it_reads(network: IndependentModularNetwork) -> None:
-    network.loss_config = replace(LOSS, image_weight=0.0, kl_weight=0.0, group_weight=0.0,
+    network.loss_config = replace(LOSS, image_weight=0.0, group_weight=0.0,
                                   independence_weight=0.0)
     image = images(4)
     rows = torch.zeros(4, dtype=torch.long)
