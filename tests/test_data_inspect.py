@@ -28,14 +28,23 @@ def test_inspect_tells_topics_rates_gaps_stamps_and_faults(tmp_path: Path,
     bag = write_bag(tmp_path / 'bag', messages)
     main(['inspect', str(bag), '--out', str(tmp_path / 'out'), '--still', '0'])
     table = capsys.readouterr().out
-    assert 'frames recorded 19, used 18, standing still 0, broken 1, lost 0' in table
-    assert 'topic /camera/depth/image  sensor_msgs/msg/CompressedImage  left out: depth' in table
-    assert '18 frames /camera/image 64x48' in table
-    assert '4 clips of 1 to 6 frames in /camera/image, 10.0 Hz, 2 gaps over 1 s, ' in table
-    assert '1 stamps going back' in table
+    assert ('frames recorded 20, used 18, standing still 0, broken 1, left out 1, lost 0'
+            in table)
+    rows = [line.split('  ') for line in table.splitlines()]
+    rows = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert ['topic', 'encoding', 'pixels', 'frames', 'broken', 'still', 'Hz', 'back', 'unstamped',
+            'clips', 'length', 'cut by'] in rows
+    assert ['/camera/image', 'jpeg', '64x48', '18', '1', '0', '10.0', '1', '0', '4', '1-6',
+            'gap 2, stamp going back 1'] in rows
+    assert ['/camera/depth/image', COMPRESSED,
+            'left out, 1 messages: depth or mask by its name; --topics takes it'] in rows
     assert '! 1 broken frame left out' in table
     summary = json.loads((tmp_path / 'out' / 'inspect.json').read_text())
-    assert summary['clips'] == 4 and sum(summary['split'].values()) == 18
+    assert summary['num_clips'] == 4 and sum(summary['split'].values()) == 18
+    assert sum(clip['used'] for clip in summary['clips']) == 18
+    assert summary['clips'][1] == {
+        'source': str(bag), 'topic': '/camera/image', 'first_frame': 6, 'last_frame': 11,
+        'stamp': 11 * 10 ** 9, 'used': 6, 'split': summary['clips'][1]['split']}
 
 
 def test_contact_sheet_shows_each_clip_in_a_row(tmp_path: Path) -> None:
@@ -57,7 +66,9 @@ def test_gap_and_still_move_the_cuts(tmp_path: Path, capsys: pytest.CaptureFixtu
     main(['inspect', str(bag), '--out', str(tmp_path / 'out')])
     assert 'used 1, standing still 9' in capsys.readouterr().out
     main(['inspect', str(bag), '--out', str(tmp_path / 'out'), '--still', '0', '--gap', '0.05'])
-    assert '10 clips of 1 to 1 frames' in capsys.readouterr().out
+    assert '10     1-1     gap 9' in capsys.readouterr().out
+    main(['inspect', str(bag), '--out', str(tmp_path / 'out'), '--still', '0', '--max-clip', '4'])
+    assert '3      2-4     length 2' in capsys.readouterr().out
 
 
 def test_inspect_of_nothing_leaves_with_one_line(tmp_path: Path) -> None:

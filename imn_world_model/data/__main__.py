@@ -30,12 +30,14 @@ def main(arguments: list[str] | None = None) -> None:
                          help='grey levels between two frames that end a clip')
     inspect.add_argument('--still', type=float, default=defaults.still,
                          help='grey levels of change below which frames are thinned')
+    inspect.add_argument('--max-clip', type=int, default=defaults.max_clip,
+                         help='frames after which a clip is ended anyway')
     options = parser.parse_args(arguments)
     crop = Crop(options.crop, tuple(options.roi) if options.roi else None)
     frames = load_frames(options.paths, DataOptions(
         size=options.size, crop=crop, topics=tuple(options.topics), gap=options.gap,
-        scene_change=options.scene_change, still=options.still))
-    print(describe(frames, options.gap))
+        scene_change=options.scene_change, still=options.still, max_clip=options.max_clip))
+    print(describe(frames))
     for note in frames.notes:
         print(note, file=sys.stderr)
     with atomic_path(options.out / 'contact_sheet.png') as scratch:

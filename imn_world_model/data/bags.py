@@ -5,6 +5,7 @@ The storage files say what they hold; ``metadata.yaml`` only orders them and may
 wrong. MCAP files are read in sequence, chunk by chunk, so that one without an index or cut off
 in the middle still gives all that lies before the cut.
 """
+import struct
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -16,23 +17,30 @@ import yaml
 import zstandard
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from imn_world_model.data.foxglove import (
+    FOXGLOVE_ENCODINGS,
+    FOXGLOVE_FIELDS,
+    FOXGLOVE_TYPES,
+    decode_foxglove,
+)
 from imn_world_model.data.mcap_storage import MAX_RECORD_BYTES, read_mcap
 from imn_world_model.data.sqlite_storage import read_sqlite
 from imn_world_model.data.storage import StorageReport
 from imn_world_model.errors import UserError
 
-IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage',
-               'foxglove_msgs/msg/CompressedImage')
+IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage', *FOXGLOVE_TYPES)
 TEXT_TYPE = 'std_msgs/msg/String'
 READ_TYPES = (*IMAGE_TYPES, TEXT_TYPE)
-STORAGE_SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
+PACKED_SUFFIXES = ('.zstd', '.zst')
+STORAGE_SUFFIXES = ('.mcap', '.db3', *(f'{storage}{packed}' for storage in ('.mcap', '.db3')
+                                       for packed in PACKED_SUFFIXES))
+METADATA = 'metadata.yaml'
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 LFS_MAGIC = b'version https://git-lfs'
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
-TYPESTORE.register(get_types_from_msg(
-    'builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n',
-    'foxglove_msgs/msg/CompressedImage'))
+for _kind, _fields in FOXGLOVE_FIELDS.items():
+    TYPESTORE.register(get_types_from_msg(_fields, _kind))
 
 
 @dataclass(frozen=True)
@@ -43,13 +51,39 @@ class BagMessage:
     :param topic: its topic.
     :param kind: its type, such as ``sensor_msgs/msg/Image``.
     :param stamp: time of recording, ns.
-    :param payload: CDR bytes.
+    :param payload: CDR bytes, perhaps compressed; of foxglove's types also protobuf or JSON.
+    :param encoding: ``cdr``, ``protobuf`` or ``json``.
+    :param schema: definition of the type, for protobuf.
     """
 
     topic: str
     kind: str
     stamp: int
     payload: bytes
+    encoding: str = 'cdr'
+    schema: bytes = b''
+
+    def own_stamp(self) -> int:
+        """:return: ns, the time that the message itself begins with; 0 where it does not."""
+        if self.kind not in IMAGE_TYPES:
+            return 0
+        if self.encoding != 'cdr':
+            try:
+                return self.decode().stamp_ns
+            except UserError:                         # counted as a broken frame later
+                return 0
+        head = self.payload[:12]
+        if head[:4] == ZSTD_MAGIC:
+            try:
+                head = zstandard.ZstdDecompressor().stream_reader(self.payload).read(12)
+            except zstandard.ZstdError:               # counted as a broken frame later
+                return 0
+        if len(head) < 12 or head[0] or head[1] > 1:
+            return 0
+        # Both image types begin with their time, two words behind CDR's four bytes, the second
+        # of which tells the byte order.
+        seconds, nanoseconds = struct.unpack_from('<iI' if head[1] else '>iI', head, 4)
+        return max(0, seconds * 10 ** 9 + nanoseconds)
 
     def decode(self) -> Any:
         """
@@ -59,6 +93,8 @@ class BagMessage:
         """
         payload = self.payload
         try:
+            if self.encoding != 'cdr':
+                return decode_foxglove(payload, self.encoding, self.kind, self.schema)
             if payload[:4] == ZSTD_MAGIC:             # rosbag2's per-message compression
                 # The decompressor would allocate whatever size a broken message claims.
                 if zstandard.frame_content_size(payload) > MAX_RECORD_BYTES:
@@ -74,18 +110,27 @@ class BagMessage:
 @dataclass
 class BagReport:
     """
-    What could not be read, one line each.
+    What was seen and what could not be read.
 
     :param problems: lines for the user.
     :param topics: every topic seen, with its type.
-    :param read: topic -> messages read or already reported as lost.
+    :param read: topic -> messages that could be read, whatever their type.
+    :param unknown: topic -> messages among them whose type or encoding is unknown.
     :param lost: image messages known to be recorded that could not be read.
+    :param whole: whether every file could be read to its end.
     """
 
     problems: list[str] = field(default_factory=list)
     topics: dict[str, str] = field(default_factory=dict)
     read: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
     lost: int = 0
+    whole: bool = True
+
+    def fault(self, problem: str) -> None:
+        """Note something that makes the recording less than whole."""
+        self.problems.append(problem)
+        self.whole = False
 
 
 def storage_files(path: Path) -> list[Path]:
@@ -97,7 +142,7 @@ def storage_files(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    files = sorted(item for item in path.iterdir() if item.name.endswith(STORAGE_SUFFIXES))
+    files = [item for item in path.iterdir() if is_bag(item) and item.is_file()]
     order = _listed(_metadata(path))
     return sorted(files, key=lambda item: (order.index(item.name) if item.name in order
                                            else len(order), item.name))
@@ -106,7 +151,7 @@ def storage_files(path: Path) -> list[Path]:
 def _metadata(path: Path) -> dict[str, Any]:
     """:return: what ``metadata.yaml`` says; empty where it is missing or broken."""
     try:
-        information = yaml.safe_load((path / 'metadata.yaml').read_text())
+        information = yaml.safe_load((path / METADATA).read_text())
         information = information['rosbag2_bagfile_information']
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
         return {}
@@ -120,95 +165,129 @@ def _listed(information: dict[str, Any]) -> list[str]:
 
 
 def is_bag(path: Path) -> bool:
-    """:return: whether a path is a storage file or a folder of storage files."""
-    if path.is_dir():
-        return any(item.name.endswith(STORAGE_SUFFIXES) for item in path.iterdir())
-    return path.name.endswith(STORAGE_SUFFIXES)
+    """:return: whether a file is a storage file, by its name."""
+    return path.name.lower().endswith(STORAGE_SUFFIXES)
 
 
-def read_bag(path: Path, report: BagReport) -> Iterator[BagMessage]:
+def is_recording(path: Path) -> bool:
+    """:return: whether a folder is a recording: it has rosbag2's metadata, or any and storage."""
+    return bool(_metadata(path)) or (path / METADATA).exists() and any(
+        is_bag(item) for item in path.iterdir())
+
+
+def read_bag(path: Path, report: BagReport, scratch: Path | None = None) -> Iterator[BagMessage]:
     """
     Go through a recording once, in the order it was written.
 
     :param path: a bag folder or a storage file.
     :param report: filled with topics and problems on the way.
+    :param scratch: where compressed files are unpacked; ``None`` for the system's place.
     :return: messages of image and string types; others are only listed in the report.
     """
     files = storage_files(path)
+    lost: Counter[str] = Counter()                    # by the files' own account
     for file in files:
         with file.open('rb') as stream:
             head = stream.read(len(LFS_MAGIC))
         if head == LFS_MAGIC:
-            report.problems.append(f'{file} is a Git LFS pointer, not a recording; '
-                                   'run `git lfs pull`')
-            continue
-        if file.name.endswith('.zstd'):
-            with tempfile.TemporaryDirectory() as scratch:
-                plain = Path(scratch) / file.name.removesuffix('.zstd')
+            report.fault(f'{file} is a Git LFS pointer, not a recording; run `git lfs pull`')
+        elif file.name.lower().endswith(PACKED_SUFFIXES):
+            with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                plain = Path(folder) / file.stem
                 try:
                     with file.open('rb') as packed, plain.open('wb') as unpacked:
                         zstandard.ZstdDecompressor().copy_stream(packed, unpacked)
                 except zstandard.ZstdError:
-                    report.problems.append(f'{file}: compressed file is cut off or corrupt; '
-                                           'read up to there')
-                yield from _read_storage(plain, file, report)
+                    report.fault(f'{file}: compressed file is cut off or corrupt; read up to '
+                                 'there')
+                yield from _read_storage(plain, file, report, lost)
         else:
-            yield from _read_storage(file, file, report)
+            yield from _read_storage(file, file, report, lost)
+    report.lost = sum(count for topic, count in lost.items() if _maybe_images(topic, report))
     if path.is_dir():
-        _compare_with_metadata(path, files, report)
+        _compare_with_metadata(path, files, report, lost)
 
 
-def _read_storage(file: Path, name: Path, report: BagReport) -> Iterator[BagMessage]:
-    reader = read_mcap if file.name.endswith('.mcap') else read_sqlite
+def _maybe_images(topic: str, report: BagReport) -> bool:
+    """:return: whether a topic has images, or may have: its type is not known."""
+    kind = report.topics.get(topic)
+    return kind is None or kind in IMAGE_TYPES or kind not in TYPESTORE.types
+
+
+def _read_storage(file: Path, name: Path, report: BagReport,
+                  lost: Counter[str]) -> Iterator[BagMessage]:
+    reader = read_mcap if file.name.lower().endswith('.mcap') else read_sqlite
     stored = StorageReport(problems=report.problems)
-    ignored: Counter[tuple[str, str]] = Counter()
+    unknown: Counter[tuple[str, str]] = Counter()
     for message in reader(file, name, stored):
-        kind = _full_type(message.kind)
+        kind, encoding = _full_type(message.kind), message.encoding.lower()
         report.read[message.topic] += 1
-        if kind not in READ_TYPES:
-            if kind not in TYPESTORE.types:
-                ignored[message.topic, message.kind] += 1
-        elif message.encoding.lower() != 'cdr':
-            ignored[message.topic, f'{message.kind} in {message.encoding or "no"} encoding'] += 1
+        if encoding == 'cdr' and kind in TYPESTORE.types or (
+                encoding in FOXGLOVE_ENCODINGS and kind in FOXGLOVE_TYPES):
+            if kind in READ_TYPES:
+                # MCAP's clock is unsigned; half its range is centuries away: a broken stamp.
+                stamp = message.stamp if message.stamp < 1 << 63 else 0
+                yield BagMessage(message.topic, kind, stamp, message.payload, encoding,
+                                 message.schema)
         else:
-            # MCAP's clock is unsigned; half its range is centuries away, so a broken stamp.
-            stamp = message.stamp if message.stamp < 1 << 63 else 0
-            yield BagMessage(message.topic, kind, stamp, message.payload)
+            unknown[message.topic, f"type '{message.kind}'" + (
+                '' if encoding == 'cdr' else f" in encoding '{message.encoding}'")] += 1
+    report.whole &= stored.whole
     report.topics |= {topic: _full_type(kind) for topic, kind in stored.topics.items()}
-    for (topic, type_name), count in ignored.items():
-        report.problems.append(f"{name}: {count} messages of {topic} left out, type '{type_name}' "
-                               'is unknown')
+    for (topic, what), count in unknown.items():
+        report.unknown[topic] += count
+        report.problems.append(f'{name}: {count} messages of {topic} left out, {what} is unknown')
     for topic, count in stored.lost.items():
-        report.read[topic] += count
-        if topic == '?' or report.topics.get(topic) in (*IMAGE_TYPES, None):
-            report.lost += count
+        lost[topic] += count
+        if _maybe_images(topic, report):
             report.problems.append(f'{name}: {count} recorded messages of '
                                    f'{"some topic" if topic == "?" else topic} cannot be read')
 
 
-def _compare_with_metadata(path: Path, files: list[Path], report: BagReport) -> None:
-    """Report what ``metadata.yaml`` promises and the files do not hold."""
-    information = _metadata(path)
-    missing = [name for name in _listed(information) if not any(
-        file.name.removesuffix('.zstd') == name.removesuffix('.zstd') for file in files)]
-    report.problems += [f'{path}: {name} is named in metadata.yaml but is not there'
-                        for name in missing]
+def promised_images(path: Path) -> dict[str, int]:
+    """
+    Look up what a recording should hold.
+
+    :param path: a bag folder.
+    :return: image topic -> messages by ``metadata.yaml``; empty where that cannot be read.
+    """
     try:
         promised = {str(item['topic_metadata']['name']):
                     (_full_type(str(item['topic_metadata']['type'])), int(item['message_count']))
-                    for item in information['topics_with_message_count']}
+                    for item in _metadata(path)['topics_with_message_count']}
     except (KeyError, TypeError, ValueError):
-        return
-    for topic, (kind, count) in promised.items():
-        if topic not in report.topics:
-            if count and kind in IMAGE_TYPES and report.topics:
-                report.problems.append(f'{path}: metadata.yaml speaks of {topic}, which the files '
-                                       'do not hold; the files are believed')
-        elif kind in IMAGE_TYPES and count > report.read[topic]:
-            lost = count - report.read[topic]
-            report.lost += lost
+        return {}
+    return {topic: count for topic, (kind, count) in promised.items() if kind in IMAGE_TYPES}
+
+
+def _compare_with_metadata(path: Path, files: list[Path], report: BagReport,
+                           lost: Counter[str]) -> None:
+    """Report what ``metadata.yaml`` promises and the files do not hold."""
+    for name in _listed(_metadata(path)):
+        if not any(file.name.removesuffix('.zstd') == name.removesuffix('.zstd')
+                   for file in files):
+            report.fault(f'{path}: {name} is named in metadata.yaml but is not there')
+    promised = promised_images(path)
+    if report.whole:
+        for topic in [topic for topic, count in promised.items()
+                      if count and topic not in report.topics]:
+            del promised[topic]
+            report.problems.append(f'{path}: metadata.yaml speaks of {topic}, which the files do '
+                                   'not hold; the files are believed')
+    have = report.read + lost
+    for topic, count in promised.items():
+        if count > have[topic]:
             report.problems.append(f'{path}: metadata.yaml counts {count} messages of {topic}, '
-                                   f'{lost} more than the files hold')
+                                   f'{count - have[topic]} more than the files hold')
+    # Messages on a topic that nobody promised may be those missing elsewhere: a broken name.
+    stray = sum(count for topic, count in have.items()
+                if topic != '?' and topic not in promised and _maybe_images(topic, report))
+    extra = sum(max(0, count - have[topic]) for topic, count in promised.items()) - stray
+    if set(promised) >= {topic for topic in report.topics if _maybe_images(topic, report)}:
+        report.lost -= lost['?']                      # metadata tells whether they were images
+        report.lost += max(0, extra)
+    else:
+        report.lost += max(0, extra - lost['?'])
 
 
 def _full_type(kind: str) -> str:

@@ -4,14 +4,16 @@ Decoded frames on disk, memory-mapped: each source is decoded once for one size,
 A cache entry is a folder written under a temporary name and renamed when whole; a lock lets a
 second builder of the same entry wait for the first. Nothing half-written is ever read.
 """
+import errno
 import hashlib
 import json
 import os
 import shutil
 from array import array
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +29,7 @@ from imn_world_model.data.sources import (
     RawFrame,
     Source,
     SourceReport,
+    expected_frames,
     read_frames,
     source_files,
 )
@@ -34,7 +37,7 @@ from imn_world_model.errors import UserError
 from imn_world_model.preprocess import Crop, prepare
 
 # Changes whenever what is written below changes.
-FORMAT = 2
+FORMAT = 3
 BLOCK = 1 << 20
 # Frames wait for a decoding thread up to this many bytes: raw 4K images have 25 MB each.
 MAX_WAITING = 1 << 27
@@ -52,8 +55,9 @@ class Entry:
     :param index: (N,) frame number among the recorded ones, broken ones counted.
     :param change: (N,) grey levels since the topic's previous frame, see ``clips.frame_change``.
     :param topics: names.
-    :param info: ``problems``, ``left_out``, ``truth``, ``broken`` (count), ``recorded`` (count),
-        ``lost`` (count), ``all_topics``, ``resolutions``.
+    :param info: ``problems``, ``truth``, ``all_topics``, ``encodings``, ``left_out`` (topic ->
+        why), ``left_count`` (topic -> messages), ``broken`` (topic -> frames), ``resolutions``
+        (topic -> resolution -> frames), ``recorded`` and ``lost`` (counts).
     :param fingerprint: of the source's content.
     """
 
@@ -112,19 +116,60 @@ def load_entry(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
     changed = [file.stat().st_mtime_ns for file in source_files(source)]
     options = json.dumps([FORMAT, size, crop.mode, crop.roi, sorted(topics), truth_topic, changed])
     key = hashlib.sha256(f'{content}{options}'.encode()).hexdigest()[:32]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f'{key}.lock'):
-            if not (folder / key).exists():
-                for left in folder.glob(f'.{key}.*'):  # by a builder that was killed
-                    shutil.rmtree(left, ignore_errors=True)
-                with atomic_path(folder / key) as scratch:
-                    scratch.mkdir()
-                    _build(source, size, crop, topics, truth_topic, scratch, workers, progress)
-    except PermissionError as error:
-        raise UserError(f'cache folder {folder} is not writable; set IMN_CACHE_DIR to one that '
-                        'is') from error
+    with built_once(folder / key, lambda entry: _is_whole(entry, size)) as scratch:
+        if scratch:
+            scratch.mkdir()
+            _build(source, size, crop, topics, truth_topic, scratch, workers, progress)
     return _map(folder / key, size, content)
+
+
+class CacheError(UserError):
+    """The cache itself cannot be used: no fault of the recording."""
+
+
+@contextmanager
+def built_once(entry: Path, is_whole: Callable[[Path], bool]) -> Iterator[Path | None]:
+    """
+    Give one builder at a time the place to write a cache entry to.
+
+    :param entry: file or folder in the cache.
+    :param is_whole: tells whether what is there can be used.
+    :return: a temporary path that becomes the entry when the block ends well; ``None`` when the
+        entry is there already, perhaps after waiting for another builder of it.
+    :raises CacheError: when the cache cannot be written to or its disk is full.
+    """
+    if is_whole(entry):                               # needs no permission to write
+        yield None
+        return
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(entry.with_name(f'{entry.name}.lock')):
+            if is_whole(entry):
+                yield None
+                return
+            # By a builder that was killed, or by a machine that lost power.
+            for left in (*entry.parent.glob(f'.{entry.name}.*'), entry):
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+            with atomic_path(entry) as scratch:
+                yield scratch
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise CacheError(f'cache folder {entry.parent} is not writable; set IMN_CACHE_DIR to '
+                             'one that is') from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CacheError(f'no space left for the cache in {entry.parent}; free some or set '
+                             'IMN_CACHE_DIR to a larger disk') from error
+        raise
+
+
+def _is_whole(entry: Path, size: int) -> bool:
+    """:return: whether all pixels of an entry are there."""
+    try:
+        recorded = json.loads((entry / 'info.json').read_text())['used']
+        return ((entry / 'images.bin').stat().st_size == recorded * size * size * 3
+                and (entry / 'frames.npz').stat().st_size > 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _map(folder: Path, size: int, content: str) -> Entry:
@@ -145,8 +190,9 @@ def _build(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
     """Decode a source into a folder; memory holds a few frames at a time."""
     report = SourceReport()
     columns = _Columns()
-    frames = read_frames(source, topics, truth_topic, report)
-    bar = tqdm(desc=f'decoding {source.path.name}', unit=' frames', disable=not progress)
+    frames = read_frames(source, topics, truth_topic, report, folder)
+    bar = tqdm(desc=f'decoding {source.path.name}', unit=' frames', disable=not progress,
+               total=expected_frames(source, topics) if progress else None)
     with (folder / 'images.bin').open('wb') as stream, bar:
         for number, (frame, result) in enumerate(_decoded(frames, size, crop, workers)):
             bar.update()
@@ -187,17 +233,15 @@ class _Columns:
         self.change = array('d')
         self.topics: dict[str, int] = {}
         self.last: dict[int, np.ndarray] = {}
-        self.resolutions: dict[str, int] = {}
-        self.broken: dict[str, int] = {}
+        self.resolutions: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.broken: Counter[str] = Counter()
         self.first_cause: dict[str, str] = {}
-        self.recorded = 0
 
     def add(self, number: int, frame: RawFrame, result: tuple[np.ndarray, str] | UserError,
             stream: BinaryIO) -> None:
         """Take a frame in, or count it as broken."""
-        self.recorded += 1
         if isinstance(result, UserError):
-            self.broken[frame.topic] = self.broken.get(frame.topic, 0) + 1
+            self.broken[frame.topic] += 1
             self.first_cause.setdefault(frame.topic, str(result))
             return
         pixels, resolution = result
@@ -206,8 +250,7 @@ class _Columns:
         change = (cv2.norm(small, self.last[topic], cv2.NORM_L1) / small.size
                   if topic in self.last else 0.0)
         self.last[topic] = small
-        name = f'{frame.topic} {resolution}'
-        self.resolutions[name] = self.resolutions.get(name, 0) + 1
+        self.resolutions[frame.topic][resolution] += 1
         for name, value in (('topic', topic), ('stamp', frame.stamp),
                             ('truth_key', frame.truth_key), ('index', number)):
             self.numbers[name].append(value)
@@ -222,9 +265,13 @@ class _Columns:
         problems = report.problems + [
             f'{count} broken frame{"s" if count > 1 else ""} left out, the first: '
             f'{self.first_cause[topic]}' for topic, count in self.broken.items()]
+        # Messages of unknown types may be no images: they are told of, but are no frames.
+        left_frames = sum(report.left_count[topic] for topic in report.left_out)
+        used = len(self.change)
         info = {'topics': list(self.topics), 'all_topics': report.topics,
-                'left_out': report.left_out, 'problems': problems,
-                'broken': sum(self.broken.values()), 'recorded': self.recorded + report.lost,
-                'lost': report.lost,
-                'resolutions': self.resolutions, 'truth': report.truth}
+                'encodings': report.encodings, 'left_out': report.left_out,
+                'left_count': report.left_count, 'problems': problems, 'broken': self.broken,
+                'used': used, 'lost': report.lost, 'resolutions': self.resolutions,
+                'recorded': used + self.broken.total() + left_frames + report.lost,
+                'truth': report.truth}
         (folder / 'info.json').write_text(json.dumps(info))

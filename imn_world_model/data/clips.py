@@ -46,6 +46,36 @@ def cut_clips(stamp: np.ndarray, change: np.ndarray, gap: float, scene_change: f
     return clip
 
 
+def cut_causes(stamp: np.ndarray, change: np.ndarray, clip: np.ndarray, gap: float,
+               scene_change: float) -> dict[str, int]:
+    """
+    Why :func:`cut_clips` cut where it did, to know which threshold to move.
+
+    :return: cause -> cuts: ``gap``, ``backward`` stamps, ``scene`` change, ``length``.
+    """
+    cut = np.flatnonzero(np.diff(clip)) + 1
+    seconds = (stamp[cut] - stamp[cut - 1]) / 1e9
+    by_time = np.abs(seconds) > gap
+    by_scene = ~by_time & (change[cut] > scene_change)
+    return {'gap': int((seconds > gap).sum()), 'backward': int((seconds < -gap).sum()),
+            'scene': int(by_scene.sum()), 'length': int((~by_time & ~by_scene).sum())}
+
+
+def stamp_figures(stamp: np.ndarray) -> dict[str, float]:
+    """
+    Describe the stamps of one topic.
+
+    :param stamp: (N,) ns, in the order of recording; 0 where unknown.
+    :return: ``rate`` in Hz (median; 0 where unknown), ``backward``: stamps earlier than the one
+        before, ``unstamped``: frames without one.
+    """
+    known = stamp[stamp > 0]
+    step = np.diff(known) / 1e9
+    forward = step[step > 0]
+    return {'rate': float(1.0 / np.median(forward)) if len(forward) else 0.0,
+            'backward': int((step < 0).sum()), 'unstamped': int((stamp <= 0).sum())}
+
+
 def moving(change: np.ndarray, clip: np.ndarray, threshold: float) -> np.ndarray:
     """
     Which frames to keep where the camera stands still.
@@ -73,17 +103,20 @@ def split_clips(names: list[str], fractions: tuple[float, float], seed: int) -> 
     Clips are ranked by a hash of name and seed, so that the same recording falls the same way
     whatever else is read with it; with three clips or more every split gets one.
 
-    :param names: a stable name of each clip.
+    :param names: a stable name of each clip; clips of one name stay together.
     :param fractions: share of validation and of test.
     :param seed: of the hash.
     :return: (K,) uint8 of TRAIN, VALIDATION, TEST.
     """
-    rank = np.array([unit_hash(f'{seed}:{name}') for name in names])
-    split = np.full(len(names), TRAIN, np.uint8)
+    if not names:
+        return np.zeros(0, np.uint8)
+    different, number = np.unique(names, return_inverse=True)
+    rank = np.array([unit_hash(f'{seed}:{name}') for name in different])
+    split = np.full(len(different), TRAIN, np.uint8)
     validation, test = fractions
     split[rank < validation + test] = VALIDATION
     split[rank < test] = TEST
-    return fill_splits(split, rank, fractions)
+    return fill_splits(split, rank, fractions)[number]
 
 
 def fill_splits(split: np.ndarray, rank: np.ndarray, fractions: tuple[float, float]) -> np.ndarray:

@@ -1,5 +1,4 @@
 """All frames of all sources as one table: pixels, clips, splits, and labels for evaluation."""
-import errno
 import hashlib
 import os
 from dataclasses import dataclass, field
@@ -8,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from imn_world_model.data.cache import Entry, default_cache_dir, load_entry
-from imn_world_model.data.clips import cut_clips, fill_splits, moving, split_clips, unit_hash
+from imn_world_model.data.cache import CacheError, Entry, default_cache_dir, load_entry
+from imn_world_model.data.clips import (
+    cut_causes,
+    cut_clips,
+    fill_splits,
+    moving,
+    split_clips,
+    stamp_figures,
+    unit_hash,
+)
 from imn_world_model.data.shapes3d import load_shapes3d
 from imn_world_model.data.sources import Source, find_sources
 from imn_world_model.errors import UserError
@@ -72,8 +79,15 @@ class ImageStack:
         :param index: an int, a slice or an array of ints.
         :return: (S, S, 3) for an int, else (K, S, S, 3), uint8.
         """
-        wanted = np.arange(len(self))[index]
-        flat = np.atleast_1d(wanted)
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        wanted = np.asarray(index)
+        if wanted.dtype == bool:
+            wanted = np.flatnonzero(wanted)
+        flat = np.atleast_1d(wanted).astype(np.int64)
+        if ((flat < -len(self)) | (flat >= len(self))).any():
+            raise IndexError(f'image {index} of {len(self)}')
+        flat = np.where(flat < 0, flat + len(self), flat)
         result = np.empty((len(flat), *self.shape[1:]), np.uint8)
         part_of = np.searchsorted(self.starts, flat, side='right') - 1
         for part in np.unique(part_of):
@@ -101,7 +115,9 @@ class Frames:
     :param label_names: factor -> names of its classes.
     :param content_hash: of everything that was read.
     :param notes: what was left out and why, a line each.
-    :param reports: per source what the cache noted, for ``data inspect``.
+    :param reports: per source what was seen, for ``data inspect``. Its frames ``recorded`` are
+        the sum of ``used``, ``still`` (thinned), ``broken``, ``left`` (of topics left out) and
+        ``lost`` (recorded, but never read).
     """
 
     images: ImageStack
@@ -150,13 +166,16 @@ def load_frames(paths: list[Path] | list[str], options: DataOptions,
     names = ', '.join(map(str, paths))
     parts: list[tuple[Source, Part]] = []
     notes: list[str] = []
-    for source in find_sources([Path(path) for path in paths]):
+    for source in find_sources([Path(path) for path in paths], notes):
         try:
             part = _load_part(source, options, progress)
-        except (UserError, OSError) as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise                                 # a full disk is no fault of the source
+        except CacheError:
+            raise                                     # no fault of the source
+        except UserError as error:
             notes.append(str(error))
+            continue
+        except OSError as error:
+            notes.append(f'{source.path} cannot be read ({error.strerror or error})')
             continue
         notes += part.notes
         parts.append((source, part))
@@ -187,33 +206,43 @@ def _cut(source: Source, entry: Entry, options: DataOptions) -> Part:
     rows: list[np.ndarray] = []
     clips: list[np.ndarray] = []
     names: list[str] = []
-    for topic in range(len(entry.topics)):
+    figures: dict[str, dict[str, Any]] = {}
+    for topic, topic_name in enumerate(entry.topics):
         own = np.flatnonzero(entry.topic == topic)
+        stamp, change = entry.stamp[own], entry.change[own]
         if source.kind == 'images':                   # a folder of images has no order in time
             clip, keep = np.arange(len(own)), np.ones(len(own), bool)
+            causes = {}
         else:
-            clip = cut_clips(entry.stamp[own], entry.change[own], options.gap,
-                             options.scene_change, options.max_clip)
-            keep = moving(entry.change[own], clip, options.still)
+            clip = cut_clips(stamp, change, options.gap, options.scene_change, options.max_clip)
+            keep = moving(change, clip, options.still)
+            causes = cut_causes(stamp, change, clip, options.gap, options.scene_change)
         first = len(names)
-        names += [f'{entry.fingerprint}:{entry.topics[topic]}:{number}'
-                  for number in range(int(clip[-1]) + 1)]
+        # The same camera's raw and compressed images must not end up in different splits.
+        camera = topic_name.removesuffix('/compressed')
+        names += [f'{entry.fingerprint}:{camera}:{number}' for number in range(int(clip[-1]) + 1)]
         rows.append(own[keep])
         clips.append(clip[keep] + first)
+        figures[topic_name] = {
+            'frames': len(own), 'still': int((~keep).sum()), 'clips': int(clip[-1]) + 1,
+            'cuts': causes, 'shortest': int(np.bincount(clip).min()),
+            'longest': int(np.bincount(clip).max()), **stamp_figures(stamp)}
     row = np.concatenate(rows) if rows else np.zeros(0, np.int64)
     clip = np.concatenate(clips) if clips else np.zeros(0, np.int64)
     still = len(entry.topic) - len(row)
     notes = [f'{source.path}: {problem}' if str(source.path) not in problem else problem
              for problem in entry.info['problems']]
-    notes += [f'{source.path}: {topic} left out ({reason})'
-              for topic, reason in entry.info['left_out'].items()]
+    notes += [f'{source.path}: {topic} left out, {entry.info["left_count"][topic]} messages '
+              f'({reason})' for topic, reason in entry.info['left_out'].items()]
     if still:
         notes.append(f'{source.path}: {still} of {len(entry.topic)} frames left out because the '
                      'camera stood still')
     topic_of = [entry.topics[number] for number in entry.topic[row]]
-    report = {'source': str(source.path), 'kind': source.kind, 'used': len(row), 'still': still,
-              **{key: entry.info[key] for key in ('recorded', 'broken', 'lost', 'all_topics',
-                                                  'left_out', 'problems', 'resolutions')}}
+    told = {key: value for key, value in entry.info.items() if key not in ('truth', 'used')}
+    report = {'source': str(source.path), 'kind': source.kind, **told, 'used': len(row),
+              'still': still, 'broken': sum(entry.info['broken'].values()),
+              'left': sum(entry.info['left_count'][topic] for topic in entry.info['left_out']),
+              'broken_of': entry.info['broken'], 'figures': figures}
     return Part(entry.images, row, clip, split_clips(names, options.fractions, options.seed)[clip],
                 topic_of, entry.stamp[row], entry.index[row],
                 _labels(source, entry, row), entry.fingerprint, notes, report)
@@ -258,6 +287,8 @@ def _join(parts: list[tuple[Source, Part]], options: DataOptions, notes: tuple[s
         labels[factor] = np.array([number_of.get(value, -1) if value is not None else -1
                                    for value in values], np.int64)
         label_names[factor] = tuple(known)
+    if len(label_names.get('class', ())) == 1:        # a flat folder of images tells no classes
+        del labels['class'], label_names['class']
     digest = hashlib.sha256(''.join(part.fingerprint for _, part in parts).encode())
     return Frames(
         images=ImageStack([(part.images, part.rows) for _, part in parts]),

@@ -1,4 +1,5 @@
 """Image messages to RGB arrays: every common encoding, padded rows, either byte order."""
+import struct
 from typing import Any
 
 import cv2
@@ -29,6 +30,9 @@ _PACKED: dict[str, tuple[int, int | None]] = {
 ENCODINGS = tuple(_PACKED)
 # Encodings of depth and masks: never pictures of an object.
 NOT_PICTURES = ('16uc1', '32fc1', '64fc1', '32sc1', '16sc1')
+# A JPEG spends a bit or more on each block of 64 pixels. A flipped bit in the size asks for more:
+# OpenCV would then fill gigabytes with grey.
+JPEG_PIXELS_PER_BYTE = 1024
 
 
 def message_to_rgb(message: Any) -> np.ndarray:
@@ -57,7 +61,7 @@ def compressed_to_rgb(data: Any, kind: str = '') -> np.ndarray:
         raise ImageError(f"format '{kind}' is depth, not a picture; leave its topic out")
     buffer = np.frombuffer(data, np.uint8)
     image = None
-    if buffer.size:
+    if buffer.size and _jpeg_pixels(buffer.data) <= JPEG_PIXELS_PER_BYTE * buffer.size:
         try:
             image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
         except cv2.error:                             # such as dimensions beyond OpenCV's limit
@@ -68,11 +72,47 @@ def compressed_to_rgb(data: Any, kind: str = '') -> np.ndarray:
     return image
 
 
+def _jpeg_pixels(data: memoryview) -> int:
+    """:return: pixels that a JPEG claims to have; 0 where it does not say, or is none."""
+    place = 2
+    if bytes(data[:2]) != b'\xff\xd8':
+        return 0
+    while place + 9 <= len(data):
+        marker = data[place + 1]
+        if data[place] != 0xFF or marker in (0x00, 0xFF):
+            place += 1                                # what libjpeg skips as well
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from('>HH', data, place + 5)
+            return height * width
+        elif marker == 0xDA:                          # the pixels begin
+            return 0
+        else:
+            place += 2 + struct.unpack_from('>H', data, place + 2)[0]
+    return 0
+
+
+def depth_format(message: Any) -> str:
+    """
+    Tell depth and masks from pictures.
+
+    :param message: as for :func:`message_to_rgb`.
+    :return: the encoding or format if no picture can be made of it, else an empty string.
+    """
+    if hasattr(message, 'encoding'):
+        name = message.encoding
+        return name if name.lower() in NOT_PICTURES else ''
+    # image_transport writes "16UC1; png compressed " and "32FC1; compressedDepth png".
+    name = message.format
+    first = name.split(';')[0].strip().lower()
+    return name if first in NOT_PICTURES or 'compresseddepth' in name.lower() else ''
+
+
 def raw_to_rgb(message: Any) -> np.ndarray:
     """
     View ``sensor_msgs/Image`` as an array and convert its colours.
 
-    :param message: ``height``, ``width``, ``encoding``, ``is_bigendian``, ``step``, ``data``.
+    :param message: ``height``, ``width``, ``encoding``, ``step``, ``data`` and, but for
+        foxglove's, ``is_bigendian``.
     :return: (H, W, 3) uint8 RGB.
     :raises ImageError: for an unknown encoding, a wrong step or length.
     """
@@ -101,7 +141,7 @@ def raw_to_rgb(message: Any) -> np.ndarray:
         data = np.concatenate((data, np.zeros(rows * step - data.size, np.uint8)))
     plane = data[:rows * step].reshape(rows, step)[:, :row_bytes]
     if encoding == 'mono16':
-        order = '>u2' if message.is_bigendian else '<u2'
+        order = '>u2' if getattr(message, 'is_bigendian', 0) else '<u2'
         values = np.ascontiguousarray(plane).view(order)
         plane = (values >> 8).astype(np.uint8)
         pixel_bytes = 1

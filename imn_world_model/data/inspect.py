@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 
 from imn_world_model.data.frames import Frames
-from imn_world_model.data.sources import DEPTH_WORDS
 
 SPLITS = ('train', 'validation', 'test')
 CLIPS_SHOWN = 12
@@ -15,28 +14,36 @@ TILE = 96
 MARGIN = 150               # pixels to the left of a row, for its name
 
 
-def describe(frames: Frames, gap: float) -> str:
+HEADS = ('topic', 'encoding', 'pixels', 'frames', 'broken', 'still', 'Hz', 'back', 'unstamped',
+         'clips', 'length', 'cut by')
+CAUSES = {'gap': 'gap', 'backward': 'stamp going back', 'scene': 'scene', 'length': 'length'}
+
+
+def describe(frames: Frames) -> str:
     """
-    A table per source: topics, frames, rates, gaps, clips, what was left out.
+    A table per source: a row per image topic, then what is not used and what could not be read.
 
     :param frames: everything that was read.
-    :param gap: seconds that count as a gap.
     """
     lines: list[str] = []
     for report in frames.reports:
-        lines.append(f'{report["source"]}  ({report["kind"]})')
-        lines.append(f'  frames recorded {report["recorded"]}, used {report["used"]}, '
-                     f'standing still {report.get("still", 0)}, broken {report.get("broken", 0)}, '
-                     f'lost {report.get("lost", 0)}')
-        for topic, kind in sorted(report.get('all_topics', {}).items()):
-            note = report['left_out'].get(topic, '')
-            depth = any(word in topic.lower() for word in DEPTH_WORDS)
-            lines.append(f'  topic {topic}  {kind}' + (f'  left out: {note}' if note else '')
-                         + ('  (depth or mask by its name)' if depth and not note else ''))
-        for resolution, count in sorted(report.get('resolutions', {}).items()):
-            lines.append(f'  {count} frames {resolution.strip()}')
-        if report['source'] in frames.sources:
-            lines += _clip_lines(frames, frames.sources.index(report['source']), gap)
+        lines += [f'{report["source"]}  ({report["kind"]})',
+                  '  ' + ', '.join(f'{name} {report.get(key, 0)}' for name, key in (
+                      ('frames recorded', 'recorded'), ('used', 'used'),
+                      ('standing still', 'still'), ('broken', 'broken'), ('left out', 'left'),
+                      ('lost', 'lost')))]
+        rows = [_row(topic, report) for topic in {**report.get('figures', {}),
+                                                  **report.get('broken_of', {})}]
+        if rows:
+            lines += [f'  {line}' for line in _table([HEADS, *rows])]
+        types = report.get('all_topics', {})
+        for topic, reason in report.get('left_out', {}).items():
+            lines.append(f'  {topic}  {types.get(topic, "")}  left out, '
+                         f'{report["left_count"][topic]} messages: {reason}')
+        others = [f'{topic} ({kind})' for topic, kind in sorted(types.items())
+                  if topic not in report['left_out'] and topic not in report['figures']]
+        if others:
+            lines.append('  without frames: ' + ', '.join(others))
         lines += [f'  ! {problem}' for problem in report.get('problems', ())]
     counts = np.bincount(frames.split, minlength=3)
     clips = [len(np.unique(frames.clip[frames.split == k])) for k in range(3)]
@@ -46,23 +53,26 @@ def describe(frames: Frames, gap: float) -> str:
     return '\n'.join(lines)
 
 
-def _clip_lines(frames: Frames, source: int, gap: float) -> list[str]:
-    lines = []
-    for topic in np.unique(frames.topic[frames.source == source]):
-        own = (frames.source == source) & (frames.topic == topic)
-        length = np.unique(frames.clip[own], return_counts=True)[1]
-        line = (f'  {len(length)} clips of {length.min()} to {length.max()} frames in '
-                f'{frames.topics[topic] or "the file"}')
-        stamp = frames.stamp[own] / 1e9
-        if (stamp > 0).all() and len(stamp) > 1:
-            step = np.diff(stamp)
-            rate = 1.0 / np.median(step[step > 0]) if (step > 0).any() else float('nan')
-            line += (f', {rate:.1f} Hz, {int((step > gap).sum())} gaps over {gap:g} s, '
-                     f'{int((step < 0).sum())} stamps going back')
-        else:
-            line += f', {int((stamp == 0).sum())} frames without a stamp'
-        lines.append(line)
-    return lines
+def _row(topic: str, report: dict[str, Any]) -> tuple[str, ...]:
+    """:return: one image topic's cells, in the order of ``HEADS``."""
+    figures = report['figures'].get(topic, {})
+    cuts = (f'{CAUSES[cause]} {count}' for cause, count in figures.get('cuts', {}).items()
+            if count)
+    pixels = ' '.join(sorted(report['resolutions'].get(topic, ())))
+    rate = figures.get('rate', 0.0)
+    length = (f'{figures["shortest"]}-{figures["longest"]}' if figures else '')
+    return (topic or '-', report['encodings'].get(topic, ''), pixels,
+            str(figures.get('frames', 0)), str(report['broken_of'].get(topic, 0)),
+            str(figures.get('still', 0)), f'{rate:.1f}' if rate else '-',
+            str(figures.get('backward', 0)), str(figures.get('unstamped', 0)),
+            str(figures.get('clips', 0)), length, ', '.join(cuts) or '-')
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    """:return: lines of columns as wide as they need to be."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows]
 
 
 def contact_sheet(frames: Frames) -> np.ndarray:
@@ -107,8 +117,14 @@ def write_sheet(path: Path, sheet: np.ndarray) -> None:
 
 
 def summary(frames: Frames) -> dict[str, Any]:
-    """:return: the reports and the split as what JSON can hold."""
+    """:return: the reports, the split and every clip as what JSON can hold."""
+    _, first, count = np.unique(frames.clip, return_index=True, return_counts=True)
+    last = first + count - 1
+    clips = [{'source': frames.sources[frames.source[i]], 'topic': frames.topics[frames.topic[i]],
+              'first_frame': int(frames.index[i]), 'last_frame': int(frames.index[j]),
+              'stamp': int(frames.stamp[i]), 'used': int(k), 'split': SPLITS[frames.split[i]]}
+             for i, j, k in zip(first, last, count, strict=True)]
+    split = np.bincount(frames.split, minlength=3).tolist()
     return {'sources': list(frames.reports), 'notes': list(frames.notes),
-            'split': dict(zip(SPLITS, np.bincount(frames.split, minlength=3).tolist(),
-                              strict=True)),
-            'clips': int(len(np.unique(frames.clip)))}
+            'split': dict(zip(SPLITS, split, strict=True)), 'num_clips': len(clips),
+            'clips': clips}

@@ -3,14 +3,16 @@ Messages of an MCAP file, whatever state it is in.
 
 With an intact index the chunks are read at the places it names, so that a broken one costs only
 itself, and the file's own statistics tell how many messages are missing. Without one the file is
-read in sequence up to where it breaks off.
+read in sequence up to where it breaks off, and the small index behind each chunk tells how many
+of its messages are missing.
 """
 import io
 import os
 import struct
+import zlib
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,16 +22,23 @@ from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.reader import SeekingReader
-from mcap.records import Channel, Chunk, McapRecord, Message, Schema
-from mcap.stream_reader import StreamReader, breakup_chunk
+from mcap.records import Channel, Message, MessageIndex, Schema
 from mcap.summary import Summary
 
 from imn_world_model.data.storage import StorageReport, StoredMessage
 
 # A record of more is taken for a broken length; a raw 8K frame has 100 MB.
 MAX_RECORD_BYTES = 1 << 28
-# Every record begins with its kind and its length.
+MAGIC = b'\x89MCAP0\r\n'
+# As the format lays them out: kind and length of every record; time span, size and checksum of a
+# chunk; channel, sequence and two times of a message.
 RECORD_HEAD = struct.Struct('<BQ')
+CHUNK_HEAD = struct.Struct('<QQQII')
+MESSAGE_HEAD = struct.Struct('<HIQQ')
+# Kinds from here on are private extensions, to be skipped.
+FIRST_PRIVATE = 0x80
+
+Record = Message | Channel | Schema
 
 
 def read_mcap(file: Path, name: Path, report: StorageReport) -> Iterator[StoredMessage]:
@@ -44,8 +53,9 @@ def read_mcap(file: Path, name: Path, report: StorageReport) -> Iterator[StoredM
         summary = _summary(stream)
         schemas: dict[int, Schema] = dict(summary.schemas) if summary else {}
         channels: dict[int, Channel] = dict(summary.channels) if summary else {}
-        records = (_indexed(stream, summary, name, report)
-                   if summary and summary.chunk_indexes else _sequential(stream, name, report))
+        missing: Counter[int] = Counter()
+        records = (_indexed(stream, summary, name, report) if summary and summary.chunk_indexes
+                   else _sequential(stream, name, report, missing))
         read: Counter[int] = Counter()
         orphans = 0
         for record in records:
@@ -53,7 +63,7 @@ def read_mcap(file: Path, name: Path, report: StorageReport) -> Iterator[StoredM
                 schemas[record.id] = record
             elif isinstance(record, Channel):
                 channels[record.id] = record
-            elif isinstance(record, Message):
+            else:
                 channel = channels.get(record.channel_id)
                 schema = schemas.get(channel.schema_id) if channel else None
                 if channel is None or schema is None:
@@ -61,18 +71,20 @@ def read_mcap(file: Path, name: Path, report: StorageReport) -> Iterator[StoredM
                     continue
                 read[record.channel_id] += 1
                 yield StoredMessage(channel.topic, schema.name, channel.message_encoding,
-                                    record.log_time, record.data)
+                                    record.log_time, record.data, schema.data)
     report.topics |= {channel.topic: schemas[channel.schema_id].name
                       for channel in channels.values() if channel.schema_id in schemas}
     if orphans:
-        report.problems.append(f'{name}: {orphans} messages belong to no known topic')
-        if summary is None:
-            report.lost['?'] = orphans
+        report.fault(f'{name}: {orphans} messages belong to no known topic')
     if summary and summary.statistics:
-        for number, count in summary.statistics.channel_message_counts.items():
+        missing = _shortage(summary.statistics.channel_message_counts, read)
+    elif orphans:
+        missing[-1] = orphans
+    for number, count in missing.items():
+        if count > 0:
+            report.whole = False
             topic = channels[number].topic if number in channels else '?'
-            if count > read[number]:
-                report.lost[topic] = report.lost.get(topic, 0) + count - read[number]
+            report.lost[topic] = report.lost.get(topic, 0) + count
 
 
 def _summary(stream: BinaryIO) -> Summary | None:
@@ -80,101 +92,181 @@ def _summary(stream: BinaryIO) -> Summary | None:
     try:
         summary = SeekingReader(stream, record_size_limit=MAX_RECORD_BYTES).get_summary()
     except Exception:                                 # whatever a broken byte makes of it
-        summary = None
-    stream.seek(0)
+        return None
     if summary is None or summary.statistics is None:
         return None
-    if summary.statistics.chunk_count != len(summary.chunk_indexes):
-        return None
-    return summary
+    counts = summary.statistics.channel_message_counts
+    consistent = (summary.statistics.chunk_count == len(summary.chunk_indexes)
+                  and summary.statistics.message_count == sum(counts.values())
+                  and set(counts) <= set(summary.channels))
+    return summary if consistent else None
 
 
 def _indexed(stream: BinaryIO, summary: Summary, name: Path,
-             report: StorageReport) -> Iterator[McapRecord]:
+             report: StorageReport) -> Iterator[Record]:
+    size = stream.seek(0, os.SEEK_END)
     broken = []
-    for start in sorted(index.chunk_start_offset for index in summary.chunk_indexes):
+    for start in sorted({index.chunk_start_offset for index in summary.chunk_indexes}):
         try:
-            stream.seek(start)
-            chunk = next(StreamReader(stream, skip_magic=True, emit_chunks=True,
-                                      record_size_limit=MAX_RECORD_BYTES).records)
-            if not isinstance(chunk, Chunk):
+            opcode, length = _head(stream, start, size)
+            if opcode != Opcode.CHUNK or start + RECORD_HEAD.size + length > size:
                 raise McapError('no chunk where the index says')
-            records = _open_chunk(chunk)
-        except Exception as error:
+            yield from _open_chunk(_body(stream, length))
+        except Exception as error:                    # the decompressors' are of many kinds
             broken.append(f'byte {start} ({_cause(error)})')
-            continue
-        yield from records
-    if broken:
-        report.problems.append(f'{name}: {len(broken)} corrupt chunks left out, the first at '
-                               f'{broken[0]}')
+    _name_broken(broken, name, report)
 
 
-def _sequential(stream: BinaryIO, name: Path, report: StorageReport) -> Iterator[McapRecord]:
-    records = StreamReader(stream, emit_chunks=True, record_size_limit=MAX_RECORD_BYTES).records
-    broken = []
+def _sequential(stream: BinaryIO, name: Path, report: StorageReport,
+                missing: Counter[int]) -> Iterator[Record]:
+    """:param missing: gets channel -> messages that broken chunks held by their own index."""
+    size = stream.seek(0, os.SEEK_END)
+    place = len(MAGIC)
+    opcode, _ = _head(stream, place, size)
+    stream.seek(0)
+    if stream.read(place) != MAGIC and opcode != Opcode.HEADER:
+        report.fault(f'{name} is no MCAP file')
+        return
+    broken: list[str] = []
+    chunk: _Chunk | None = None                       # the last one, until its index is read
+    known = True
     while True:
-        start = stream.tell()
-        try:
-            record = next(records, None)
-        except Exception as error:
-            yield from _cut_chunk(stream, start)
-            what = 'is cut off or corrupt' if stream.tell() > 8 else 'is no MCAP file'
-            report.problems.append(f'{name} {what} at byte {stream.tell()} ({_cause(error)}); '
-                                   'what lies before is used, how much is lost is not known')
+        opcode, length = _head(stream, place, size)
+        end = place + RECORD_HEAD.size + length
+        if chunk and opcode != Opcode.MESSAGE_INDEX:
+            known &= chunk.whole or bool(chunk.index)
+            missing.update(_shortage(chunk.index, chunk.read))
+            chunk = None
+        if opcode in (Opcode.DATA_END, Opcode.FOOTER):
             break
-        if record is None:
-            break
-        if not isinstance(record, Chunk):
-            yield record
-            continue
         try:
-            opened = _open_chunk(record)
-        except Exception as error:
-            broken.append(f'byte {stream.tell()} ({_cause(error)})')
-            continue
-        yield from opened
-    if broken:
-        report.problems.append(f'{name}: {len(broken)} corrupt chunks left out, the first before '
-                               f'{broken[0]}')
+            if opcode == Opcode.CHUNK:
+                chunk = _Chunk()
+                for record in _open_chunk(_body(stream, min(length, size - place))):
+                    if isinstance(record, Message):
+                        chunk.read[record.channel_id] += 1
+                    yield record
+                chunk.whole = True
+            elif end <= size and opcode == Opcode.MESSAGE_INDEX and chunk:
+                index = MessageIndex.read(_stream(_body(stream, length)))
+                chunk.index[index.channel_id] += len(index.records)
+            elif end <= size and opcode in (Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE):
+                yield _record(opcode, _body(stream, length))
+        except Exception as error:                    # the decompressors' are of many kinds
+            if end <= size:
+                broken.append(f'byte {place} ({_cause(error)})')
+                known &= opcode == Opcode.CHUNK
+        if end > size or opcode == 0 or Opcode.DATA_END < opcode < FIRST_PRIVATE:
+            report.fault(f'{name} is cut off or corrupt at byte {min(place, size)}; what lies '
+                         'before is used, how much is lost is not known')
+            known = True                              # said already
+            break
+        place = end
+    _name_broken(broken, name, report)
+    if not known:
+        report.fault(f'{name}: how much is lost in corrupt chunks is not known')
 
 
-def _cut_chunk(stream: BinaryIO, start: int) -> list[McapRecord]:
-    """:return: the whole records of the chunk in which the file breaks off, if it is one."""
-    try:
-        if stream.seek(0, os.SEEK_END) - start > MAX_RECORD_BYTES:
-            return []
-        stream.seek(start)
-        if stream.read(RECORD_HEAD.size)[:1] != bytes((Opcode.CHUNK,)):
-            return []
-        chunk = Chunk.read(ReadDataStream(stream))
-        data = chunk.data
-        if chunk.compression == 'zstd':
-            unpacked = io.BytesIO()
-            with zstandard.ZstdDecompressor().stream_writer(unpacked, closefd=False) as writer:
-                writer.write(data)
-            data = unpacked.getvalue()
-        elif chunk.compression == 'lz4':
-            data = lz4.frame.LZ4FrameDecompressor().decompress(data, MAX_RECORD_BYTES)
-        whole = 0
-        while whole + RECORD_HEAD.size <= len(data):
-            _, length = RECORD_HEAD.unpack_from(data, whole)
-            if whole + RECORD_HEAD.size + length > len(data):
-                break
-            whole += RECORD_HEAD.size + length
-        return breakup_chunk(replace(chunk, compression='', data=data[:whole]))
-    except Exception:                                 # its loss is reported by the caller
-        return []
+@dataclass
+class _Chunk:
+    """What was read of a chunk, and what the index behind it says of it: channel -> messages."""
+
+    read: Counter[int] = field(default_factory=Counter)
+    index: Counter[int] = field(default_factory=Counter)
+    whole: bool = False
 
 
-def _open_chunk(chunk: Chunk) -> list[McapRecord]:
-    """:raises Exception: of many kinds when the chunk is corrupt."""
-    size = chunk.uncompressed_size
-    if chunk.compression == 'zstd':
+def _shortage(expected: Mapping[int, int], read: Counter[int]) -> Counter[int]:
+    """:return: channel -> missing messages; those that came on another channel are not missing."""
+    left = sum(expected.values()) - sum(read.values())
+    short: Counter[int] = Counter()
+    for channel, count in expected.items():
+        short[channel] = max(0, min(left, count - read[channel]))
+        left -= short[channel]
+    return short
+
+
+def _head(stream: BinaryIO, place: int, size: int) -> tuple[int, int]:
+    """:return: kind and length of the record there; kind 0 where the file ends."""
+    stream.seek(place)
+    head = stream.read(RECORD_HEAD.size) if place <= size else b''
+    return RECORD_HEAD.unpack(head) if len(head) == RECORD_HEAD.size else (0, 0)
+
+
+def _body(stream: BinaryIO, length: int) -> bytes:
+    if length > MAX_RECORD_BYTES:
+        raise McapError(f'record claims {length} bytes')
+    return stream.read(length)
+
+
+def _open_chunk(body: bytes) -> Iterator[Record]:
+    """
+    Unpack a chunk, as far as it goes.
+
+    :raises Exception: of many kinds, after the last record that could be read.
+    """
+    *_, size, checksum, name_length = CHUNK_HEAD.unpack_from(body)
+    name_end = CHUNK_HEAD.size + name_length
+    compression = body[CHUNK_HEAD.size:name_end].decode()
+    length, = struct.unpack_from('<Q', body, name_end)
+    packed = memoryview(body)[name_end + 8:][:length]
+    cut = len(packed) < length
+    data = _unpack(packed, compression, size, cut)
+    if not cut and checksum and zlib.crc32(data) != checksum:
+        raise McapError('checksum does not match')
+    place = 0
+    while place + RECORD_HEAD.size <= len(data):
+        opcode, length = RECORD_HEAD.unpack_from(data, place)
+        place += RECORD_HEAD.size
+        if place + length > len(data):
+            raise McapError('cut off' if cut else 'a record runs beyond its chunk')
+        if opcode in (Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE):
+            yield _record(opcode, data[place:place + length])
+        place += length
+    if cut:
+        raise McapError('cut off')
+
+
+def _unpack(packed: memoryview, compression: str, size: int, cut: bool) -> bytes | memoryview:
+    if compression == '':
+        return packed
+    if compression == 'zstd':
         # The decompressor trusts the size in the data itself and would allocate it.
-        size = max(size, zstandard.frame_content_size(chunk.data))
+        size = max(size, zstandard.frame_content_size(packed))
     if size > MAX_RECORD_BYTES:
         raise McapError(f'chunk claims {size} bytes')
-    return breakup_chunk(chunk, validate_crc=True)
+    if compression == 'lz4':
+        decompressor = lz4.frame.LZ4FrameDecompressor()
+        data = decompressor.decompress(packed, MAX_RECORD_BYTES)
+        if not (cut or decompressor.eof):
+            raise McapError('cut off')
+        return data
+    if compression != 'zstd':
+        raise McapError(f"compression '{compression}' is unknown")
+    if not cut:
+        return zstandard.ZstdDecompressor().decompress(packed, max_output_size=size)
+    unpacked = io.BytesIO()
+    with zstandard.ZstdDecompressor().stream_writer(unpacked, closefd=False) as writer:
+        writer.write(packed)
+    return unpacked.getvalue()
+
+
+def _record(opcode: int, body: bytes | memoryview) -> Record:
+    """:raises Exception: of many kinds when the bytes are no record of that kind."""
+    if opcode == Opcode.MESSAGE:
+        channel, sequence, log_time, publish_time = MESSAGE_HEAD.unpack_from(body)
+        return Message(channel, log_time, bytes(body[MESSAGE_HEAD.size:]), publish_time, sequence)
+    return (Schema if opcode == Opcode.SCHEMA else Channel).read(_stream(body))
+
+
+def _stream(body: bytes | memoryview) -> ReadDataStream:
+    return ReadDataStream(io.BytesIO(body))
+
+
+def _name_broken(broken: list[str], name: Path, report: StorageReport) -> None:
+    if broken:
+        report.fault(f'{name}: {len(broken)} corrupt chunk{"s" if len(broken) > 1 else ""} or '
+                     f'record{"s" if len(broken) > 1 else ""}, the first at {broken[0]}')
 
 
 def _cause(error: Exception) -> str:

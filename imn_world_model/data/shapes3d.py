@@ -6,11 +6,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from filelock import FileLock
 from tqdm import tqdm
 
-from imn_world_model.cli import atomic_path
-from imn_world_model.data.cache import fingerprint
+from imn_world_model.data.cache import built_once, fingerprint
 from imn_world_model.data.clips import split_factors
 from imn_world_model.data.sources import Source
 from imn_world_model.errors import UserError
@@ -58,6 +56,8 @@ def load_shapes3d(path: Path, size: int, fractions: tuple[float, float], folder:
     try:
         with h5py.File(path, 'r') as file:
             images = file['images']
+            if not isinstance(images, h5py.Dataset):
+                raise KeyError
             if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
                 raise UserError(f'{path}: images are {images.dtype} {images.shape}; the 3Dshapes '
                                 'format has uint8 (N, H, W, 3)')
@@ -67,12 +67,13 @@ def load_shapes3d(path: Path, size: int, fractions: tuple[float, float], folder:
             values = file['labels'][:]
             clip = file['clip'][:] if 'clip' in file else None
             pixels = _map_images(path, images, size, content, folder, progress)
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError) as error:  # h5py's, of broken files
         cause = 'no images and labels' if isinstance(error, KeyError) else 'broken or no HDF5 file'
         raise UserError(f'{path} is not in the 3Dshapes format ({cause})') from error
-    if values.shape != (count, len(FACTORS)) or (clip is not None and clip.shape != (count,)):
-        raise UserError(f'{path}: labels are {values.shape} for {count} images; the 3Dshapes '
-                        f'format has (N, {len(FACTORS)})')
+    if (values.dtype.kind not in 'fiu' or values.shape != (count, len(FACTORS))
+            or (clip is not None and clip.shape != (count,))):
+        raise UserError(f'{path}: labels are {values.dtype} {values.shape} for {count} '
+                        f'images; the 3Dshapes format has float64 (N, {len(FACTORS)})')
     factors = factor_classes(values)
     if clip is None:
         clip = np.arange(count) // (ORBIT if count == NUM_IMAGES else 1)
@@ -111,19 +112,18 @@ def _map_images(path: Path, images: h5py.Dataset, size: int, content: str, folde
         return np.memmap(path, np.uint8, 'r', offset, shape)
     key = hashlib.sha256(f'{content}{json.dumps([1, size])}'.encode()).hexdigest()[:32]
     target = folder / f'{key}.bin'
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f'{key}.lock'):
-            if not target.exists():
-                with atomic_path(target) as scratch, scratch.open('wb') as stream:
-                    for start in tqdm(range(0, count, BLOCK), f'unpacking {path.name}',
-                                      unit='k images', disable=not progress):
-                        block = images[start:start + BLOCK]
-                        if (height, width) != (size, size):
-                            block = np.stack([prepare(image, size, Crop('none'))
-                                              for image in block])
-                        stream.write(block.tobytes())
-    except PermissionError as error:
-        raise UserError(f'cache folder {folder} is not writable; set IMN_CACHE_DIR to one that '
-                        'is') from error
+
+    def is_whole(file: Path) -> bool:
+        return file.is_file() and file.stat().st_size == int(np.prod(shape))
+
+    with built_once(target, is_whole) as scratch:
+        if scratch:
+            with scratch.open('wb') as stream:
+                for start in tqdm(range(0, count, BLOCK), f'unpacking {path.name}',
+                                  unit='k images', disable=not progress):
+                    block = images[start:start + BLOCK]
+                    if (height, width) != (size, size):
+                        block = np.stack([prepare(image, size, Crop('none'))
+                                          for image in block])
+                    stream.write(block.tobytes())
     return np.memmap(target, np.uint8, 'r', shape=shape)

@@ -1,5 +1,6 @@
 """What a path holds, and its frames one by one: recordings, videos, folders of images."""
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -11,16 +12,24 @@ import cv2
 import numpy as np
 
 from imn_world_model.data.bags import (
-    IMAGE_TYPES,
     LFS_MAGIC,
+    METADATA,
     STORAGE_SUFFIXES,
     TEXT_TYPE,
     BagMessage,
     BagReport,
     is_bag,
+    is_recording,
+    promised_images,
     read_bag,
 )
-from imn_world_model.data.images import NOT_PICTURES, ImageError, compressed_to_rgb, message_to_rgb
+from imn_world_model.data.images import (
+    ImageError,
+    compressed_to_rgb,
+    depth_format,
+    message_to_rgb,
+)
+from imn_world_model.data.sqlite_storage import PENDING
 from imn_world_model.errors import UserError
 
 H5_SUFFIXES = ('.h5', '.hdf5')
@@ -52,7 +61,7 @@ class RawFrame:
     :param stamp: ns, 0 where unknown. Of a message its header's, if that is set.
     :param load: decodes it to (H, W, 3) uint8 RGB; raises :class:`UserError` when broken.
     :param truth_key: stamp under which a ground-truth topic speaks of it.
-    :param held: bytes of memory it holds until it is decoded.
+    :param held: bytes of memory that it holds until it is decoded.
     """
 
     topic: str
@@ -69,69 +78,117 @@ class SourceReport:
 
     :param problems: what could not be read, a line each.
     :param topics: topic -> type, of everything in it.
-    :param left_out: topic -> why.
+    :param encodings: image topic -> encoding of its first readable frame.
+    :param left_out: topic -> why, of image topics that are not used.
+    :param left_count: topic -> messages left out, of those and of unknown types.
     :param truth: stamp -> labels, from the ground-truth topic.
     :param lost: frames known to be recorded that never came; named in ``problems``.
     """
 
     problems: list[str] = field(default_factory=list)
     topics: dict[str, str] = field(default_factory=dict)
+    encodings: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    left_count: Counter[str] = field(default_factory=Counter)
     truth: dict[int, dict[str, Any]] = field(default_factory=dict)
     lost: int = 0
 
 
-def find_sources(paths: list[Path]) -> list[Source]:
+def find_sources(paths: list[Path], notes: list[str] | None = None) -> list[Source]:
     """
-    Look at what the user named; folders are searched to any depth.
+    Look at what the user named; folders are searched to any depth, each place once.
 
+    :param paths: files and folders.
+    :param notes: gets a line for each thing that looks like data but cannot be read.
     :raises UserError: for a path that does not exist, or a file of an unknown kind named directly.
     """
     sources: list[Source] = []
+    notes = [] if notes is None else notes
+    seen: set[Path] = set()
     for path in paths:
         if not path.exists():
             raise UserError(f'{path} does not exist; give a recording, a video, an image folder, '
                             'a 3Dshapes .h5 file or a folder of those')
-        found = list(_walk(path))
-        if path.is_file() and not found:
+        known = path.resolve() in seen
+        num_notes = len(notes)
+        found = list(_walk(path, seen, notes))
+        if path.is_file() and not (known or found or notes[num_notes:]):
             raise UserError(f"{path} is of an unknown kind '{path.suffix}'; known: .h5, .mcap, "
                             f'.db3, {", ".join(VIDEO_SUFFIXES)}, folders of images')
         sources += found
     return sources
 
 
-def _walk(path: Path) -> Iterator[Source]:
-    if path.is_file():
-        suffix = path.suffix.lower()
-        if suffix in H5_SUFFIXES:
-            yield Source('h5', path)
-        elif is_bag(path):
-            yield Source('bag', path)
-        elif suffix in VIDEO_SUFFIXES:
-            yield Source('video', path)
+def _walk(path: Path, seen: set[Path], notes: list[str]) -> Iterator[Source]:
+    suffix = path.suffix.lower()
+    if path.is_symlink() and not path.exists():
+        if suffix in (*H5_SUFFIXES, *VIDEO_SUFFIXES) or is_bag(path):
+            notes.append(f'{path} is a link to something that is not there')
         return
-    if (path / 'metadata.yaml').exists() and is_bag(path):
+    real = path.resolve()
+    if real in seen:                                  # a link to a folder further up, or twice
+        return
+    seen.add(real)
+    if path.is_dir():
+        yield from _walk_folder(path, seen, notes)
+    elif not path.is_file():
+        return
+    elif suffix in H5_SUFFIXES:
+        yield Source('h5', path)
+    elif is_bag(path):
         yield Source('bag', path)
+    elif suffix in VIDEO_SUFFIXES:
+        yield Source('video', path)
+    elif suffix == '.bag':
+        notes.append(f'{path} is a recording of ROS 1; `rosbags-convert --src {path.name} '
+                     f'--dst {path.stem}` makes one of ROS 2')
+
+
+def _walk_folder(path: Path, seen: set[Path], notes: list[str]) -> Iterator[Source]:
+    try:
+        items = sorted(item for item in path.iterdir() if not item.name.startswith('.'))
+    except OSError as error:
+        notes.append(f'{path} cannot be read ({error.strerror})')
         return
-    items = sorted(item for item in path.iterdir() if not item.name.startswith('.'))
-    if any(item.suffix.lower() in IMAGE_SUFFIXES for item in items if item.is_file()):
+    if is_recording(path):
+        yield Source('bag', path)
+        items = [item for item in items if not (is_bag(item) and item.is_file())]
+    if any(_is_image(item) for item in items):
         yield Source('images', path)
     for item in items:
-        if item.is_dir() or item.suffix.lower() not in IMAGE_SUFFIXES:
-            yield from _walk(item)
+        if not _is_image(item):
+            yield from _walk(item, seen, notes)
+
+
+def _is_image(path: Path) -> bool:
+    return (path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
+            and path.is_file())
 
 
 def source_files(source: Source) -> list[Path]:
     """:return: the files that make up a source, in a fixed order."""
-    if source.path.is_file():
-        return [source.path]
-    suffixes = IMAGE_SUFFIXES if source.kind == 'images' else (*STORAGE_SUFFIXES, '.yaml')
-    return sorted(item for item in source.path.iterdir()
-                  if item.is_file() and item.name.lower().endswith(suffixes))
+    path = source.path
+    if path.is_file():
+        return [path, *(item for item in (path.with_name(path.name + PENDING),) if item.exists())]
+    if source.kind == 'images':
+        return sorted(item for item in path.iterdir() if _is_image(item))
+    suffixes = tuple(suffix + end for suffix in STORAGE_SUFFIXES for end in ('', PENDING))
+    return sorted(item for item in path.iterdir() if item.is_file()
+                  and (item.name.lower().endswith(suffixes) or item.name == METADATA))
+
+
+def expected_frames(source: Source, topics: tuple[str, ...]) -> int | None:
+    """:return: about how many frames a source has, where that is known without reading it."""
+    if source.kind == 'images':
+        return len(source_files(source))
+    if source.kind == 'bag' and source.path.is_dir():
+        return sum(count for topic, count in promised_images(source.path).items()
+                   if not _unwanted(topic, topics)) or None
+    return None
 
 
 def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None,
-                report: SourceReport) -> Iterator[RawFrame]:
+                report: SourceReport, scratch: Path | None = None) -> Iterator[RawFrame]:
     """
     Go through a source once; nothing is decoded here.
 
@@ -139,71 +196,76 @@ def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None
     :param topics: globs of the image topics wanted; empty for all.
     :param truth_topic: topic of JSON strings with labels, for evaluation only.
     :param report: filled on the way.
+    :param scratch: where compressed files are unpacked; ``None`` for the system's place.
     """
     if source.kind == 'bag':
-        yield from _bag_frames(source.path, topics, truth_topic, report)
+        yield from _bag_frames(source.path, topics, truth_topic, report, scratch)
     elif source.kind == 'video':
         yield from _video_frames(source.path, report)
     else:
         for file in source_files(source):
+            report.encodings.setdefault(source.path.name, file.suffix.lower().lstrip('.'))
             yield RawFrame(source.path.name, 0, partial(_image_file, file))
 
 
 def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
-                report: SourceReport) -> Iterator[RawFrame]:
+                report: SourceReport, scratch: Path | None) -> Iterator[RawFrame]:
     bag = BagReport(report.problems, report.topics)
-    accepted: set[str] = set()
-    for message in read_bag(path, bag):
+    garbled = 0
+    for message in read_bag(path, bag, scratch):
+        topic = message.topic
         if message.kind == TEXT_TYPE:
-            if message.topic == truth_topic:
-                _note_truth(message, report)
+            if topic == truth_topic:
+                garbled += not _note_truth(message, report)
             continue
-        if message.topic in report.left_out:
-            continue
-        if message.topic not in accepted:
-            reason = _why_not(message, topics)
+        if topic not in report.encodings and topic not in report.left_out:
+            reason = _unwanted(topic, topics) or _look(message, report)
             if reason:
-                report.left_out[message.topic] = reason
-                continue
-            accepted.add(message.topic)
-        yield _message_frame(message)
+                report.left_out[topic] = reason
+        if topic in report.left_out:
+            report.left_count[topic] += 1
+            continue
+        yield RawFrame(topic, message.own_stamp() or message.stamp, partial(_decode, message),
+                       message.stamp, len(message.payload))
+    if garbled:
+        report.problems.append(f'{truth_topic}: {garbled} ground-truth messages are not readable '
+                               'JSON')
+    report.left_count += bag.unknown
     report.lost = bag.lost
 
 
-def _note_truth(message: BagMessage, report: SourceReport) -> None:
+def _note_truth(message: BagMessage, report: SourceReport) -> bool:
+    """:return: whether the message has labels."""
     try:
         labels = json.loads(message.decode().data)
-        report.truth[message.stamp] = labels
-        report.truth[int(labels['stamp'])] = labels
-    except (UserError, ValueError, TypeError, KeyError, AttributeError):
-        report.problems.append(f'{message.topic}: a ground-truth message is not readable JSON')
+        stamp = int(labels['stamp'])
+    except (UserError, ValueError, TypeError, KeyError):
+        return False
+    report.truth[message.stamp] = report.truth[stamp] = labels
+    return True
 
 
-def _why_not(message: BagMessage, topics: tuple[str, ...]) -> str:
-    """:return: why an image topic is not used; empty when it is."""
+def _unwanted(topic: str, topics: tuple[str, ...]) -> str:
+    """:return: why an image topic is not used by its name; empty when it is."""
     if topics:
-        wanted = any(fnmatch(message.topic, pattern) for pattern in topics)
+        wanted = any(fnmatch(topic, pattern) for pattern in topics)
         return '' if wanted else 'not among --topics'
-    if any(word in message.topic.lower() for word in DEPTH_WORDS):
-        return 'depth or mask by its name'
-    if message.kind == IMAGE_TYPES[0]:
-        try:
-            encoding = message.decode().encoding.lower()
-        except UserError:
-            return ''                                 # counted as a broken frame later
-        if encoding in NOT_PICTURES:
-            return f"depth or mask by its encoding '{encoding}'"
+    if any(word in topic.lower() for word in DEPTH_WORDS):
+        return 'depth or mask by its name; --topics takes it'
     return ''
 
 
-def _message_frame(message: BagMessage) -> RawFrame:
-    stamp = message.stamp
-    if len(message.payload) >= 12 and message.payload[1] == 1 and message.payload[0] == 0:
-        # Both image types begin with their time: two little-endian words after CDR's four bytes.
-        seconds, nanoseconds = np.frombuffer(message.payload, '<u4', 2, 4)
-        own = int(seconds) * 10 ** 9 + int(nanoseconds)
-        stamp = own or stamp
-    return RawFrame(message.topic, stamp, partial(_decode, message), message.stamp)
+def _look(message: BagMessage, report: SourceReport) -> str:
+    """:return: why an image topic cannot be used by its first readable message, else nothing."""
+    try:
+        image = message.decode()
+    except UserError:
+        return ''                                     # counted as a broken frame later
+    name = image.encoding if hasattr(image, 'encoding') else image.format
+    depth = depth_format(image)
+    if not depth:
+        report.encodings[message.topic] = name.strip()
+    return f"depth or mask by its encoding '{depth.strip()}'" if depth else ''
 
 
 def _decode(message: BagMessage) -> np.ndarray:
@@ -223,6 +285,8 @@ def _video_frames(path: Path, report: SourceReport) -> Iterator[RawFrame]:
             report.problems.append(f'{path} cannot be opened as a video')
             return
         expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        code = (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, 'little')
+        report.encodings[''] = code.decode('ascii', 'replace').strip('\0 ')
         count = 0
         while True:
             # The stamp of a frame is known before it is grabbed.
@@ -231,8 +295,10 @@ def _video_frames(path: Path, report: SourceReport) -> Iterator[RawFrame]:
             if not valid:
                 break
             count += 1
-            yield RawFrame('', stamp, partial(cv2.cvtColor, frame, cv2.COLOR_BGR2RGB))
+            yield RawFrame('', stamp, partial(cv2.cvtColor, frame, cv2.COLOR_BGR2RGB),
+                           held=frame.nbytes)
         if count < expected:
+            report.lost = expected - count
             report.problems.append(f'{path} announces {expected} frames, {count} could be read')
     finally:
         capture.release()

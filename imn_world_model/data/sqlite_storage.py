@@ -15,6 +15,8 @@ from imn_world_model.data.storage import StorageReport, StoredMessage
 
 # Rows asked for one by one behind a broken page before the rest is given up.
 MAX_MISSES = 20_000
+# Ends the name of the log of rows that are not in the file yet.
+PENDING = '-wal'
 # Broken bytes in names and messages of SQLite itself fail to decode as text.
 BROKEN = (sqlite3.Error, UnicodeDecodeError)
 
@@ -44,22 +46,23 @@ def read_sqlite(file: Path, name: Path, report: StorageReport) -> Iterator[Store
                 read[topic] += 1
                 yield StoredMessage(topic, kind, encoding, stamp, payload)
             if orphans:
-                report.problems.append(f'{name}: {orphans} rows are damaged or belong to no '
+                report.fault(f'{name}: {orphans} rows are damaged or belong to no '
                                        'known topic')
             # The count from the index is 0 where the index itself is broken.
             lost = max(recorded - sum(read.values()), orphans)
             if lost > 0:
+                report.whole = False
                 # A lost row's topic is lost with it, unless the file has only one.
                 topic = next(iter(read)) if len(topics) == 1 and read else '?'
                 report.lost[topic] = report.lost.get(topic, 0) + lost
     except BROKEN as error:
-        report.problems.append(f'{name} is cut off, corrupt or no recording ({error}); how much '
-                               'is lost is not known')
+        report.fault(f'{name} is cut off, corrupt or no recording ({error}); how much is lost is '
+                     'not known')
 
 
 def _connect(file: Path) -> sqlite3.Connection:
     """:return: a read-only connection that sees the log of a recorder that crashed."""
-    pending = file.with_name(file.name + '-wal')
+    pending = file.with_name(file.name + PENDING)
     mode = 'mode=ro' if pending.exists() and pending.stat().st_size else 'immutable=1'
     database = sqlite3.connect(f'{file.resolve().as_uri()}?{mode}', uri=True,
                                check_same_thread=False)
@@ -87,17 +90,19 @@ def _extent(database: sqlite3.Connection) -> tuple[int, int]:
 def _rows(database: sqlite3.Connection, last: int, name: Path,
           report: StorageReport) -> Iterator[tuple[Any, Any, Any]]:
     """:return: topic id, stamp and payload of every row that can be read."""
-    here = 0
+    here = -1
     try:
         for row in database.execute(
                 'SELECT id, topic_id, timestamp, data FROM messages ORDER BY id'):
+            if row[0] <= here or 0 < last < row[0]:   # such as a page that was read twice
+                raise sqlite3.DatabaseError('pages out of order')
             here = row[0]
             yield row[1], row[2], row[3]
         return
     except BROKEN as error:
         rest = '' if last else ', how much is lost is not known'
-        report.problems.append(f'{name} is cut off or corrupt after row {here} of {last or "?"} '
-                               f'({error}); the readable rows are used{rest}')
+        report.fault(f'{name} is cut off or corrupt after row {max(here, 0)} of {last or "?"} '
+                     f'({error}); the readable rows are used{rest}')
     misses = 0
     for number in range(here + 1, last + 1):
         try:

@@ -12,6 +12,7 @@ class StoredMessage:
     :param encoding: of the payload; ``cdr`` from ROS 2.
     :param stamp: time of recording, ns.
     :param payload: bytes.
+    :param schema: definition of the type, where the file holds it.
     """
 
     topic: str
@@ -19,6 +20,7 @@ class StoredMessage:
     encoding: str
     stamp: int
     payload: bytes
+    schema: bytes = b''
 
 
 @dataclass
@@ -28,9 +30,17 @@ class StorageReport:
 
     :param problems: what could not be read, a line each.
     :param topics: every topic seen -> its type.
-    :param lost: topic -> messages that were recorded by the file's own account, but not read.
+    :param lost: topic -> messages that were recorded by the file's own account, but not read; of
+        the topic ``?`` where that is not known.
+    :param whole: whether the file could be read to its end, so that it holds all it ever did.
     """
 
     problems: list[str] = field(default_factory=list)
     topics: dict[str, str] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
+    whole: bool = True
+
+    def fault(self, problem: str) -> None:
+        """Note something that makes the file less than whole."""
+        self.problems.append(problem)
+        self.whole = False
