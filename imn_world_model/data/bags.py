@@ -236,11 +236,12 @@ def _read_storage(file: Path, name: Path, report: BagReport,
     report.topics |= {topic: _full_type(kind) for topic, kind in stored.topics.items()}
     for (topic, what), count in unknown.items():
         report.unknown[topic] += count
-        report.problems.append(f'{name}: {count} messages of {topic} left out, {what} is unknown')
+        report.problems.append(f'{name}: {count} message{"s" * (count > 1)} of {topic} left out, '
+                               f'{what} is unknown')
     for topic, count in stored.lost.items():
         lost[topic] += count
         if _maybe_images(topic, report):
-            report.problems.append(f'{name}: {count} recorded messages of '
+            report.problems.append(f'{name}: {count} recorded message{"s" * (count > 1)} of '
                                    f'{"some topic" if topic == "?" else topic} cannot be read')
 
 

@@ -232,8 +232,12 @@ def _cut(source: Source, entry: Entry, options: DataOptions) -> Part:
     still = len(entry.topic) - len(row)
     notes = [f'{source.path}: {problem}' if str(source.path) not in problem else problem
              for problem in entry.info['problems']]
-    notes += [f'{source.path}: {topic} left out, {entry.info["left_count"][topic]} messages '
+    left = entry.info['left_count']
+    notes += [f'{source.path}: {topic} left out, {left[topic]} message{"s" * (left[topic] != 1)} '
               f'({reason})' for topic, reason in entry.info['left_out'].items()]
+    notes += [f'{source.path}: {topic or "video"} has {counts["backward"]} '
+              f'stamp{"s" * (counts["backward"] > 1)} going back'
+              for topic, counts in figures.items() if counts['backward']]
     if still:
         notes.append(f'{source.path}: {still} of {len(entry.topic)} frames left out because the '
                      'camera stood still')
@@ -241,7 +245,7 @@ def _cut(source: Source, entry: Entry, options: DataOptions) -> Part:
     told = {key: value for key, value in entry.info.items() if key not in ('truth', 'used')}
     report = {'source': str(source.path), 'kind': source.kind, **told, 'used': len(row),
               'still': still, 'broken': sum(entry.info['broken'].values()),
-              'left': sum(entry.info['left_count'][topic] for topic in entry.info['left_out']),
+              'left': sum(left[topic] for topic in entry.info['left_out']),
               'broken_of': entry.info['broken'], 'figures': figures}
     return Part(entry.images, row, clip, split_clips(names, options.fractions, options.seed)[clip],
                 topic_of, entry.stamp[row], entry.index[row],

@@ -38,8 +38,9 @@ def describe(frames: Frames) -> str:
             lines += [f'  {line}' for line in _table([HEADS, *rows])]
         types = report.get('all_topics', {})
         for topic, reason in report.get('left_out', {}).items():
+            count = report['left_count'][topic]
             lines.append(f'  {topic}  {types.get(topic, "")}  left out, '
-                         f'{report["left_count"][topic]} messages: {reason}')
+                         f'{count} message{"s" * (count != 1)}: {reason}')
         others = [f'{topic} ({kind})' for topic, kind in sorted(types.items())
                   if topic not in report['left_out'] and topic not in report['figures']]
         if others:

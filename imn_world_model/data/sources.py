@@ -212,6 +212,7 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
                 report: SourceReport, scratch: Path | None) -> Iterator[RawFrame]:
     bag = BagReport(report.problems, report.topics)
     garbled = 0
+    unstamped: Counter[str] = Counter()
     for message in read_bag(path, bag, scratch):
         topic = message.topic
         if message.kind == TEXT_TYPE:
@@ -225,11 +226,16 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
         if topic in report.left_out:
             report.left_count[topic] += 1
             continue
-        yield RawFrame(topic, message.own_stamp() or message.stamp, partial(_decode, message),
-                       message.stamp, len(message.payload))
+        stamp = message.own_stamp()
+        unstamped[topic] += stamp == 0
+        yield RawFrame(topic, stamp or message.stamp, partial(_decode, message), message.stamp,
+                       len(message.payload))
     if garbled:
         report.problems.append(f'{truth_topic}: {garbled} ground-truth messages are not readable '
                                'JSON')
+    report.problems += [f'{count} frame{"s" * (count > 1)} of {topic} without a stamp of its own; '
+                        'the time of recording is used'
+                        for topic, count in unstamped.items() if count]
     report.left_count += bag.unknown
     report.lost = bag.lost
 
