@@ -37,7 +37,7 @@ class ModelConfig:
     num_identities: int = 5
     num_latents: int = 2
     matrix_size: int = 20
-    encoder_channels: tuple[int, ...] = (64, 128, 128)
+    encoder_channels: tuple[int, ...] = (64, 64, 64)
     encoder_features: int = 256
     decoder_hidden: int = 256
     decoder_channels: tuple[int, ...] = (128, 64, 64)
@@ -68,7 +68,9 @@ class LossConfig:
 
     :param image_weight: weight of the squared error, Eq. (7).
     :param kl_weight: weight of the KL term per nat when training starts, above 0.
-    :param kl_weight_end: the same when it ends, above 0; geometric in between.
+    :param kl_weight_split: the same when identities come apart, after
+        ``train.single_identity_steps``; geometric in between.
+    :param kl_weight_end: the same when training ends; geometric in between.
     :param choice_weight: weight, in KL units, of the code that names the winner's subset; 0 as in
         the paper.
     :param independence: form of Eq. (8).
@@ -81,6 +83,7 @@ class LossConfig:
 
     image_weight: float = 2.5
     kl_weight: float = 1.0
+    kl_weight_split: float = 1.0
     kl_weight_end: float = 1.0
     choice_weight: float = 1.0
     independence: Literal['algebraic', 'hessian'] = 'algebraic'
@@ -90,7 +93,7 @@ class LossConfig:
     classifier_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ('kl_weight', 'kl_weight_end'):
+        for name in ('kl_weight', 'kl_weight_split', 'kl_weight_end'):
             if getattr(self, name) <= 0:
                 raise UserError(f'loss.{name} is {getattr(self, name)}; it must be above 0')
 
@@ -114,8 +117,6 @@ class TrainConfig:
         the decoder's early head and decodes the best of each identity.
     :param single_identity_steps: steps in which one identity and all modules take every image, a
         plain Lie-group VAE: the modules learn what they can, then the identities divide the rest.
-    :param kl_warm_up: steps in which the KL weight rises from 0. Without it the posteriors fall
-        onto the prior before the decoder has learned to read them, and come back slowly.
     :param balance: strength of the pull towards equal use, in units of the score's spread.
     :param restart_every: steps between restarts of the least useful identity; 0 for never.
     :param restart_until: share of the steps after which identities are left alone.
@@ -135,7 +136,6 @@ class TrainConfig:
     flip: bool = False
     search: Literal['exhaustive', 'fast'] = 'fast'
     single_identity_steps: int = 0
-    kl_warm_up: int = 0
     balance: float = 0.0
     restart_every: int = 0
     restart_until: float = 0.75
@@ -167,7 +167,7 @@ class Config:
 
 def _small(config: Config) -> Config:
     """:return: the same at 32x32, one halving less."""
-    model = replace(config.model, image_size=32, encoder_channels=(64, 128),
+    model = replace(config.model, image_size=32, encoder_channels=(64, 64),
                     decoder_channels=(128, 64))
     return replace(config, model=model)
 
@@ -178,9 +178,9 @@ def _small(config: Config) -> Config:
 # come apart while it is still too high for the shape to have entered the coordinates.
 _CLIPS = Config(
     model=ModelConfig(basis_std=0.05, identity_std=0.1),
-    loss=LossConfig(kl_weight=12.0, kl_weight_end=0.7),
-    train=TrainConfig(steps=4000, batch_size=64, learning_rate=2e-3, share='clip', views=4,
-                      single_identity_steps=1000, kl_warm_up=200, balance=2.0, restart_every=250))
+    loss=LossConfig(kl_weight=30.0, kl_weight_split=5.0, kl_weight_end=0.5),
+    train=TrainConfig(steps=4500, batch_size=64, learning_rate=2e-3, share='clip', views=4,
+                      single_identity_steps=1400, balance=2.0, restart_every=250))
 # Robot logs: a clip keeps its colours, so that each view is recoloured by a curve of its own;
 # otherwise the identity would become the room. More varies than in 3Dshapes: more coordinates.
 _LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=4),

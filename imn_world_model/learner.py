@@ -97,15 +97,20 @@ class Learner(lightning.LightningModule):
 
     def kl_weight(self, step: int) -> float:
         """
-        Return the KL term's weight per nat: warm-up, then geometric to its end.
+        Return the KL term's weight per nat at a step: a geometric fall, in two parts.
 
-        A coordinate is worth its nats to one factor after the other as the price falls, largest
-        first: each finds a coordinate that is still free, rather than a share of one in use.
+        As the price falls, one factor after the other becomes worth a coordinate, the largest
+        first, and finds one that is still free rather than a share of one in use. The first part
+        ends when identities come apart.
         """
         loss, train = self.config.loss, self.config.train
-        done = min(1.0, step / train.steps)
-        warm = min(1.0, (step + 1) / max(1, train.kl_warm_up))
-        return warm * loss.kl_weight * (loss.kl_weight_end / loss.kl_weight) ** done
+        split = train.single_identity_steps
+        if step < split:
+            start, end, done = loss.kl_weight, loss.kl_weight_split, step / split
+        else:
+            start, end = loss.kl_weight_split, loss.kl_weight_end
+            done = min(1.0, (step - split) / max(1, train.steps - split))
+        return start * (end / start) ** done
 
     def _rearrange(self, step: int) -> None:
         """Split or restart identities where the schedule says so, before the step is taken."""
