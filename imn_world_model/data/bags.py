@@ -63,23 +63,21 @@ class BagMessage:
     encoding: str = 'cdr'
     schema: bytes = b''
 
-    def own_stamp(self) -> int:
-        """:return: ns, the time that the message itself begins with; 0 where it does not."""
-        if self.kind not in IMAGE_TYPES:
-            return 0
+    def own_stamp(self) -> int | None:
+        """:return: ns, the time in the image message itself; ``None`` where it is broken."""
         if self.encoding != 'cdr':
             try:
                 return self.decode().stamp_ns
             except UserError:                         # counted as a broken frame later
-                return 0
+                return None
         head = self.payload[:12]
         if head[:4] == ZSTD_MAGIC:
             try:
                 head = zstandard.ZstdDecompressor().stream_reader(self.payload).read(12)
             except zstandard.ZstdError:               # counted as a broken frame later
-                return 0
+                return None
         if len(head) < 12 or head[0] or head[1] > 1:
-            return 0
+            return None
         # Both image types begin with their time, two words behind CDR's four bytes, the second
         # of which tells the byte order.
         seconds, nanoseconds = struct.unpack_from('<iI' if head[1] else '>iI', head, 4)
@@ -203,7 +201,9 @@ def read_bag(path: Path, report: BagReport, scratch: Path | None = None) -> Iter
                 yield from _read_storage(plain, file, report, lost)
         else:
             yield from _read_storage(file, file, report, lost)
-    report.lost = sum(count for topic, count in lost.items() if _maybe_images(topic, report))
+    # A broken number of a topic takes a message from one and gives it to another.
+    report.lost = max(0, sum(count for topic, count in lost.items()
+                             if _maybe_images(topic, report)))
     if path.is_dir():
         _compare_with_metadata(path, files, report, lost)
 
@@ -240,7 +240,7 @@ def _read_storage(file: Path, name: Path, report: BagReport,
                                f'{what} is unknown')
     for topic, count in stored.lost.items():
         lost[topic] += count
-        if _maybe_images(topic, report):
+        if count > 0 and _maybe_images(topic, report):
             report.problems.append(f'{name}: {count} recorded message{"s" * (count > 1)} of '
                                    f'{"some topic" if topic == "?" else topic} cannot be read')
 
@@ -265,8 +265,7 @@ def _compare_with_metadata(path: Path, files: list[Path], report: BagReport,
                            lost: Counter[str]) -> None:
     """Report what ``metadata.yaml`` promises and the files do not hold."""
     for name in _listed(_metadata(path)):
-        if not any(file.name.removesuffix('.zstd') == name.removesuffix('.zstd')
-                   for file in files):
+        if not any(_unpacked(file.name) == _unpacked(name) for file in files):
             report.fault(f'{path}: {name} is named in metadata.yaml but is not there')
     promised = promised_images(path)
     if report.whole:
@@ -285,10 +284,17 @@ def _compare_with_metadata(path: Path, files: list[Path], report: BagReport,
                 if topic != '?' and topic not in promised and _maybe_images(topic, report))
     extra = sum(max(0, count - have[topic]) for topic, count in promised.items()) - stray
     if set(promised) >= {topic for topic in report.topics if _maybe_images(topic, report)}:
-        report.lost -= lost['?']                      # metadata tells whether they were images
-        report.lost += max(0, extra)
+        # Metadata tells whether those of unknown topics were images.
+        report.lost = max(0, report.lost - lost['?']) + max(0, extra)
     else:
         report.lost += max(0, extra - lost['?'])
+
+
+def _unpacked(name: str) -> str:
+    """:return: a storage file's name without what compression adds to it."""
+    for suffix in PACKED_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
 
 
 def _full_type(kind: str) -> str:

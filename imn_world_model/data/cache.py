@@ -192,7 +192,7 @@ def _build(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
     columns = _Columns()
     frames = read_frames(source, topics, truth_topic, report, folder)
     bar = tqdm(desc=f'decoding {source.path.name}', unit=' frames', disable=not progress,
-               total=expected_frames(source, topics) if progress else None)
+               leave=False, total=expected_frames(source, topics) if progress else None)
     with (folder / 'images.bin').open('wb') as stream, bar:
         for number, (frame, result) in enumerate(_decoded(frames, size, crop, workers)):
             bar.update()

@@ -212,11 +212,12 @@ def _cut(source: Source, entry: Entry, options: DataOptions) -> Part:
         stamp, change = entry.stamp[own], entry.change[own]
         if source.kind == 'images':                   # a folder of images has no order in time
             clip, keep = np.arange(len(own)), np.ones(len(own), bool)
-            causes = {}
+            in_time: dict[str, Any] = {}
         else:
             clip = cut_clips(stamp, change, options.gap, options.scene_change, options.max_clip)
             keep = moving(change, clip, options.still)
             causes = cut_causes(stamp, change, clip, options.gap, options.scene_change)
+            in_time = {'cuts': causes, **stamp_figures(stamp)}
         first = len(names)
         # The same camera's raw and compressed images must not end up in different splits.
         camera = topic_name.removesuffix('/compressed')
@@ -225,8 +226,8 @@ def _cut(source: Source, entry: Entry, options: DataOptions) -> Part:
         clips.append(clip[keep] + first)
         figures[topic_name] = {
             'frames': len(own), 'still': int((~keep).sum()), 'clips': int(clip[-1]) + 1,
-            'cuts': causes, 'shortest': int(np.bincount(clip).min()),
-            'longest': int(np.bincount(clip).max()), **stamp_figures(stamp)}
+            'shortest': int(np.bincount(clip).min()), 'longest': int(np.bincount(clip).max()),
+            **in_time}
     row = np.concatenate(rows) if rows else np.zeros(0, np.int64)
     clip = np.concatenate(clips) if clips else np.zeros(0, np.int64)
     still = len(entry.topic) - len(row)
@@ -235,9 +236,9 @@ def _cut(source: Source, entry: Entry, options: DataOptions) -> Part:
     left = entry.info['left_count']
     notes += [f'{source.path}: {topic} left out, {left[topic]} message{"s" * (left[topic] != 1)} '
               f'({reason})' for topic, reason in entry.info['left_out'].items()]
-    notes += [f'{source.path}: {topic or "video"} has {counts["backward"]} '
+    notes += [f'{source.path}: {topic or "the video"} has {counts["backward"]} '
               f'stamp{"s" * (counts["backward"] > 1)} going back'
-              for topic, counts in figures.items() if counts['backward']]
+              for topic, counts in figures.items() if counts.get('backward')]
     if still:
         notes.append(f'{source.path}: {still} of {len(entry.topic)} frames left out because the '
                      'camera stood still')

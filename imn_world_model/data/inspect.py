@@ -11,7 +11,8 @@ SPLITS = ('train', 'validation', 'test')
 CLIPS_SHOWN = 12
 FRAMES_PER_CLIP = 8
 TILE = 96
-MARGIN = 150               # pixels to the left of a row, for its name
+MARGIN = 260               # pixels to the left of a row, for its name
+NAME = 34                  # letters of a name that fit there
 
 
 HEADS = ('topic', 'encoding', 'pixels', 'frames', 'broken', 'still', 'Hz', 'back', 'unstamped',
@@ -65,7 +66,7 @@ def _row(topic: str, report: dict[str, Any]) -> tuple[str, ...]:
     return (topic or '-', report['encodings'].get(topic, ''), pixels,
             str(figures.get('frames', 0)), str(report['broken_of'].get(topic, 0)),
             str(figures.get('still', 0)), f'{rate:.1f}' if rate else '-',
-            str(figures.get('backward', 0)), str(figures.get('unstamped', 0)),
+            str(figures.get('backward', '-')), str(figures.get('unstamped', '-')),
             str(figures.get('clips', 0)), length, ', '.join(cuts) or '-')
 
 
@@ -78,21 +79,36 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
 
 def contact_sheet(frames: Frames) -> np.ndarray:
     """
-    Frames spread evenly over each of the first clips, a row per clip.
+    Frames spread evenly over clips, a row per clip; every topic of every source has its rows.
 
     :return: (H, W, 3) uint8 RGB.
     """
-    clips = np.unique(frames.clip)
-    shown = clips[np.unique(np.linspace(0, len(clips) - 1, CLIPS_SHOWN).astype(int))]
-    if np.unique(frames.clip, return_counts=True)[1].max() == 1:
-        return _sheet(frames, [('', np.linspace(0, len(clips) - 1, CLIPS_SHOWN * FRAMES_PER_CLIP)
-                                .astype(int)[k::CLIPS_SHOWN]) for k in range(CLIPS_SHOWN)])
+    pairs = np.stack((frames.source, frames.topic), axis=1)
+    groups = np.unique(pairs, axis=0)
+    share = max(1, CLIPS_SHOWN // len(groups))
     rows: list[tuple[str, np.ndarray]] = []
-    for clip in shown:
-        own = np.flatnonzero(frames.clip == clip)
-        pick = own[np.unique(np.linspace(0, len(own) - 1, FRAMES_PER_CLIP).astype(int))]
-        rows.append((f'clip {clip}, {len(own)} frames|{SPLITS[frames.split[own[0]]]}', pick))
+    for source, topic in groups:
+        own = np.flatnonzero((frames.source == source) & (frames.topic == topic))
+        names = [Path(frames.sources[source]).name, frames.topics[topic]]
+        clips = np.unique(frames.clip[own])
+        if len(clips) == len(own):                    # single images: a row shows several
+            rows.append(_named([*names, f'{len(own)} single image{"s" * (len(own) > 1)}'], own))
+            continue
+        for clip in _spread(clips, share):
+            inside = own[frames.clip[own] == clip]
+            rows.append(_named([*names, f'clip {clip}, {len(inside)} frames, '
+                                        f'{SPLITS[frames.split[inside[0]]]}'], inside))
     return _sheet(frames, rows)
+
+
+def _spread(items: np.ndarray, count: int) -> np.ndarray:
+    """:return: up to that many items at even distances."""
+    return items[np.unique(np.linspace(0, len(items) - 1, count).astype(int))]
+
+
+def _named(names: list[str], rows: np.ndarray) -> tuple[str, np.ndarray]:
+    short = (name if len(name) <= NAME else '...' + name[3 - NAME:] for name in names if name)
+    return '|'.join(short), _spread(rows, FRAMES_PER_CLIP)
 
 
 def _sheet(frames: Frames, rows: list[tuple[str, np.ndarray]]) -> np.ndarray:
@@ -101,7 +117,7 @@ def _sheet(frames: Frames, rows: list[tuple[str, np.ndarray]]) -> np.ndarray:
     for r, (text, pick) in enumerate(rows):
         top = 4 + r * (TILE + 4)
         for k, line in enumerate(text.split('|')):
-            cv2.putText(sheet, line, (6, top + 40 + 20 * k), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
+            cv2.putText(sheet, line, (6, top + 36 + 20 * k), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
                         (0, 0, 0), 1, cv2.LINE_AA)
         for c, i in enumerate(pick):
             left = MARGIN + c * (TILE + 4)

@@ -11,7 +11,7 @@ import os
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -77,11 +77,12 @@ def read_mcap(file: Path, name: Path, report: StorageReport) -> Iterator[StoredM
     if orphans:
         report.fault(f'{name}: {orphans} messages belong to no known topic')
     if summary and summary.statistics:
-        missing = _shortage(summary.statistics.channel_message_counts, read)
+        missing = Counter(summary.statistics.channel_message_counts)
+        missing.subtract(read)
     elif orphans:
         missing[-1] = orphans
     for number, count in missing.items():
-        if count > 0:
+        if count:
             report.whole = False
             topic = channels[number].topic if number in channels else '?'
             report.lost[topic] = report.lost.get(topic, 0) + count
@@ -119,7 +120,7 @@ def _indexed(stream: BinaryIO, summary: Summary, name: Path,
 
 def _sequential(stream: BinaryIO, name: Path, report: StorageReport,
                 missing: Counter[int]) -> Iterator[Record]:
-    """:param missing: gets channel -> messages that broken chunks held by their own index."""
+    """:param missing: gets channel -> messages in chunks by their own index, less those read."""
     size = stream.seek(0, os.SEEK_END)
     place = len(MAGIC)
     opcode, _ = _head(stream, place, size)
@@ -134,8 +135,10 @@ def _sequential(stream: BinaryIO, name: Path, report: StorageReport,
         opcode, length = _head(stream, place, size)
         end = place + RECORD_HEAD.size + length
         if chunk and opcode != Opcode.MESSAGE_INDEX:
-            known &= chunk.whole or bool(chunk.index)
-            missing.update(_shortage(chunk.index, chunk.read))
+            if chunk.index.total() >= chunk.read.total():
+                missing.update(chunk.index)
+                missing.subtract(chunk.read)
+            known &= chunk.whole or chunk.index.total() >= max(1, chunk.read.total())
             chunk = None
         if opcode in (Opcode.DATA_END, Opcode.FOOTER):
             break
@@ -174,16 +177,6 @@ class _Chunk:
     read: Counter[int] = field(default_factory=Counter)
     index: Counter[int] = field(default_factory=Counter)
     whole: bool = False
-
-
-def _shortage(expected: Mapping[int, int], read: Counter[int]) -> Counter[int]:
-    """:return: channel -> missing messages; those that came on another channel are not missing."""
-    left = sum(expected.values()) - sum(read.values())
-    short: Counter[int] = Counter()
-    for channel, count in expected.items():
-        short[channel] = max(0, min(left, count - read[channel]))
-        left -= short[channel]
-    return short
 
 
 def _head(stream: BinaryIO, place: int, size: int) -> tuple[int, int]:

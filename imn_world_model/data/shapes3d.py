@@ -120,7 +120,8 @@ def _map_images(path: Path, images: h5py.Dataset, size: int, content: str, folde
         if scratch:
             with scratch.open('wb') as stream:
                 for start in tqdm(range(0, count, BLOCK), f'unpacking {path.name}',
-                                  unit='k images', disable=not progress):
+                                  unit='k images', leave=False,
+                                  disable=not progress):
                     block = images[start:start + BLOCK]
                     if (height, width) != (size, size):
                         block = np.stack([prepare(image, size, Crop('none'))

@@ -295,12 +295,12 @@ def _video_frames(path: Path, report: SourceReport) -> Iterator[RawFrame]:
         report.encodings[''] = code.decode('ascii', 'replace').strip('\0 ')
         count = 0
         while True:
-            # The stamp of a frame is known before it is grabbed.
-            stamp = int(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
             valid, frame = capture.read()
             if not valid:
                 break
             count += 1
+            # From 1 ns on: 0 stands for an unknown time.
+            stamp = 1 + int(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
             yield RawFrame('', stamp, partial(cv2.cvtColor, frame, cv2.COLOR_BGR2RGB),
                            held=frame.nbytes)
         if count < expected:

@@ -30,8 +30,8 @@ class StorageReport:
 
     :param problems: what could not be read, a line each.
     :param topics: every topic seen -> its type.
-    :param lost: topic -> messages that were recorded by the file's own account, but not read; of
-        the topic ``?`` where that is not known.
+    :param lost: topic -> messages recorded by the file's own account, less those read; of the
+        topic ``?`` where that is not known. Below 0 where some came under another topic's number.
     :param whole: whether the file could be read to its end, so that it holds all it ever did.
     """
 
