@@ -1,32 +1,22 @@
 """An exported model on ONNX Runtime: images in, named answers out. Needs no torch, no ROS."""
 import json
-import os
 import threading
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from imn_world_model.errors import UserError
 from imn_world_model.preprocess import Crop, prepare
+from imn_world_model.session import ModelError, Session
 
 FORMAT_VERSION = '1'
 # In the order of the file's outputs; shapes and types in Winner.
 OUTPUTS = ('identity', 'score', 'identity_scores', 'active', 'transform', 'module_transforms',
            'latent_mean', 'latent_variance', 'reconstruction')
 LFS_MAGIC = b'version https://git-lfs'
-# Short names that users write for ONNX Runtime's providers, best first.
-PROVIDERS = {'tensorrt': 'TensorrtExecutionProvider', 'cuda': 'CUDAExecutionProvider',
-             'cpu': 'CPUExecutionProvider'}
-
-
-class ModelError(UserError):
-    """A model file that cannot be used; the message names it, the cause and the remedy."""
-
 
 @dataclass(frozen=True)
 class Winner:
@@ -78,30 +68,14 @@ class ImnModel:
         self.path = Path(path)
         self._lock = threading.Lock()
         _check_file(self.path)
-        chosen = _choose_providers(providers)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3                # its warnings are for graph authors
-        # Threads that spin while they wait would keep a core busy on an idle robot.
-        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(self.path), options,
-                providers=[(name, _provider_options(name, self.path)) for name in chosen])
-        except Exception as error:                    # ONNX Runtime's own exception classes
-            raise ModelError(f'{self.path} is not a readable ONNX file ({_first_line(error)}); '
-                             'export it again') from error
-        self.provider: str = self._session.get_providers()[0]
-        if providers and self.provider != chosen[0]:
-            warnings.warn(f'{chosen[0]} could not be started; {self.path.name} runs on '
-                          f'{self.provider}', stacklevel=2)
+        self._session = Session(self.path, providers, threads)
+        self.provider: str = self._session.provider
         self._read_metadata()
 
     def _read_metadata(self) -> None:
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        metadata = self._session.metadata
         version = metadata.get('imn_format_version')
-        outputs = tuple(item.name for item in self._session.get_outputs())
-        if version is None or outputs != OUTPUTS:
+        if version is None or self._session.outputs != OUTPUTS:
             raise ModelError(f'{self.path} is an ONNX file, but not of this project; give one '
                              'that `python -m imn_world_model.export` wrote')
         if version != FORMAT_VERSION:
@@ -122,7 +96,20 @@ class ImnModel:
             self.matrix_dim: int = sizes['matrix_size']
             roi = config['crop']['roi']
             self.crop = Crop(config['crop']['mode'], tuple(roi) if roi else None)
-        except (KeyError, ValueError, TypeError) as error:
+            for name, number, output in (
+                    ('num_identities', self.num_identities, 'identity_scores'),
+                    ('num_modules', self.num_modules, 'active'),
+                    ('matrix_size', self.matrix_dim, 'transform'),
+                    ('num_latents', self.latent_dim, 'latent_mean'),
+                    ('image_size', self.image_size, 'reconstruction')):
+                made = self._session.shape(output)[2 if name == 'num_latents' else 1]
+                if number != made:
+                    raise ValueError(f'{name} is {number!r} but the graph has {made!r}')
+            if len(self.labels) != self.num_identities:
+                raise ValueError(f'{len(self.labels)} labels for {self.num_identities} identities')
+            if not self._temperature > 0:
+                raise ValueError(f'temperature is {self._temperature}')
+        except (KeyError, ValueError, TypeError, IndexError) as error:
             raise ModelError(f'{self.path} has broken metadata ({error}); export the run '
                              'again') from error
 
@@ -150,8 +137,7 @@ class ImnModel:
             raise UserError(f'{self.name} takes (B, {size}, {size}, 3) uint8 with B at least 1, '
                             f'got {images.shape} {images.dtype}')
         with self._lock:
-            values = self._session.run(list(OUTPUTS), {'image': np.ascontiguousarray(images)})
-        answer = dict(zip(OUTPUTS, values, strict=True))
+            answer = self._session.run(np.ascontiguousarray(images))
         odds = answer['identity_scores'] / self._temperature
         odds = np.exp(odds - odds.max(axis=1, keepdims=True))
         confidence = odds / odds.sum(axis=1, keepdims=True)
@@ -174,47 +160,13 @@ class ImnModel:
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise ModelError(f'model {path} does not exist; give an .onnx file that export wrote')
-    with path.open('rb') as stream:
-        head = stream.read(len(LFS_MAGIC))
+    try:
+        with path.open('rb') as stream:
+            head = stream.read(len(LFS_MAGIC))
+    except OSError as error:
+        raise ModelError(f'{path} cannot be read ({error.strerror}); check its permissions'
+                         ) from error
     if head == LFS_MAGIC:
         raise ModelError(f'{path} is a Git LFS pointer, not a model; run `git lfs pull`')
     if not head:
         raise ModelError(f'{path} is empty; export it again')
-
-
-def _choose_providers(wanted: Sequence[str] | None) -> list[str]:
-    """:return: full names, the CPU last."""
-    available = onnxruntime.get_available_providers()
-    cpu = PROVIDERS['cpu']
-    if wanted is None:
-        return [name for name in PROVIDERS.values() if name in available]
-    names = [PROVIDERS.get(name.lower(), name) for name in wanted]
-    for name in names:
-        if name not in onnxruntime.get_all_providers():
-            raise UserError(f"unknown provider '{name}'; choose from {', '.join(PROVIDERS)}")
-        if name not in available:
-            warnings.warn(f'{name} is not in this onnxruntime; install onnxruntime-gpu for it. '
-                          f'Available: {", ".join(available)}', stacklevel=3)
-    usable = [name for name in names if name in available]
-    return usable if cpu in usable else [*usable, cpu]
-
-
-def _provider_options(name: str, path: Path) -> dict[str, str]:
-    if name != PROVIDERS['tensorrt']:
-        return {}
-    base = os.environ.get('IMN_CACHE_DIR', '~/.cache/imn_world_model')
-    folder = Path(base).expanduser() / 'tensorrt'
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError(f'engine cache {folder} is not writable; set IMN_CACHE_DIR to one that '
-                         'is') from error
-    if not any(folder.glob('*.engine')):
-        warnings.warn(f'TensorRT builds its engine for {path.name}; the first time takes minutes, '
-                      f'later starts read it from {folder}', stacklevel=4)
-    return {'trt_engine_cache_enable': '1', 'trt_engine_cache_path': str(folder),
-            'trt_fp16_enable': '0'}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

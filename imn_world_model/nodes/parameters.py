@@ -6,7 +6,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
 from imn_world_model.errors import UserError
-from imn_world_model.inference import PROVIDERS
+from imn_world_model.session import PROVIDERS
 
 PROVIDER_CHOICES = ('auto', *PROVIDERS)
 RELIABILITIES = {

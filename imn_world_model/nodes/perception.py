@@ -24,7 +24,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from imn_world_model.errors import UserError
-from imn_world_model.inference import PROVIDERS, ImnModel, Winner
+from imn_world_model.inference import ImnModel, Winner
 from imn_world_model.nodes import parameters
 from imn_world_model.nodes.cameras import Cameras
 from imn_world_model.nodes.health import Health, ModelHealth
@@ -32,6 +32,7 @@ from imn_world_model.nodes.intake import Arrival, Intake
 from imn_world_model.nodes.outputs import Outputs
 from imn_world_model.nodes.running import run_until_stopped
 from imn_world_model.nodes.worker import Frame, InferenceWorker, one_line
+from imn_world_model.session import PROVIDERS
 
 DIAGNOSTICS_PERIOD = 1.0
 
