@@ -7,14 +7,12 @@ Starts the node as a process of its own, plays the log into it through ROS topic
 answer, and leaves a recording of both output topics and a picture of what the model saw.
 """
 import argparse
-import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -142,11 +140,12 @@ def run(model: Path, log: Path, rate: float, recording: Path) -> Answers:
     :param recording: folder for the recorded outputs, must not exist.
     """
     import rclpy
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.executors import SingleThreadedExecutor
     from rclpy.qos import QoSProfile
 
     from imn_world_model.nodes.player import Player
     from imn_world_model.nodes.recorder import Recorder
+    from imn_world_model.nodes.running import Spinner
 
     answers = Answers()
     node_log = recording.with_name('node.log')
@@ -154,13 +153,7 @@ def run(model: Path, log: Path, rate: float, recording: Path) -> Answers:
     ros = rclpy.create_node('demo')
     executor = SingleThreadedExecutor()
     executor.add_node(ros)
-
-    def spin() -> None:
-        # Ctrl-C ends both threads; the main one tells.
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    spinner = threading.Thread(target=spin, daemon=True)
+    spinner = Spinner(executor)
     process = None
     try:
         qos = QoSProfile(depth=100)
@@ -173,7 +166,6 @@ def run(model: Path, log: Path, rate: float, recording: Path) -> Answers:
                   '/imn/transform': 'imn_msgs/msg/Transform'}
         with Recorder(ros, recording, topics, MESSAGE_DEFINITIONS, qos):
             Listener(ros, answers)
-            spinner.start()
             wait_for_node(process, player.publishers[IMAGE_TOPIC], node_log)
             # Each side finds the other's publishers at its own pace.
             time.sleep(SETTLE)
@@ -183,9 +175,7 @@ def run(model: Path, log: Path, rate: float, recording: Path) -> Answers:
             process.send_signal(signal.SIGINT)
             process.wait(10)
         # In this order: a thread that still waits on DDS when the interpreter ends aborts it.
-        executor.shutdown()
-        if spinner.is_alive():
-            spinner.join()
+        spinner.close()
         ros.destroy_node()
         rclpy.try_shutdown()
     return answers

@@ -11,6 +11,7 @@ from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
 
@@ -43,6 +44,9 @@ def generate_launch_description() -> LaunchDescription:
              namespace=LaunchConfiguration('namespace'), output='screen',
              arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')]),
         Node(package='imn_world_model', executable='play', name='play', output='screen',
-             parameters=[{'bag': LaunchConfiguration('bag'), 'rate': LaunchConfiguration('rate'),
-                          'listener': LaunchConfiguration('image_topic')}]),
+             parameters=[{
+                 'bag': ParameterValue(LaunchConfiguration('bag'), value_type=str),
+                 'rate': ParameterValue(LaunchConfiguration('rate'), value_type=float),
+                 'listener': ParameterValue(LaunchConfiguration('image_topic'), value_type=str),
+             }]),
     ])

@@ -1,9 +1,9 @@
 """Talks to nodes under test from outside: processes, publishers, subscribers, service calls."""
+import itertools
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +11,19 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
+from imn_world_model.nodes.running import Spinner
+
 ROOT = Path(__file__).resolve().parent.parent
 RELIABLE = QoSProfile(depth=200, reliability=QoSReliabilityPolicy.RELIABLE)
 # Two slow cores with other work on them; nothing waits this long when it works.
-PATIENCE = 30.0
+PATIENCE = 120.0
+# An answer that takes longer than this was lost on the way; the question is asked again.
+ANSWER_TIMEOUT = 3.0
 
 
 class NodeProcess:
@@ -101,6 +105,33 @@ class Collector(list):
         return self[self.frames().index(frame)]
 
 
+def ask(publisher: Any, collectors: list[Collector], make: Callable[[str], Any],
+        name: str) -> list[Any]:
+    """
+    Publish an image again until all have its answer: each side finds the other at its own pace.
+
+    Once this has returned, nothing is on its way any more, and single images get their answers.
+
+    :param publisher: of the image.
+    :param collectors: for the answers.
+    :param make: from a frame_id to the image.
+    :param name: the frame_ids begin with it.
+    :return: the answer in each of the collectors.
+    """
+    deadline = time.monotonic() + PATIENCE
+    for count in itertools.count():
+        frame = f'{name}#{count}'
+        publisher.publish(make(frame))
+        patience = time.monotonic() + ANSWER_TIMEOUT
+        while time.monotonic() < patience:
+            if all(frame in collector.frames() for collector in collectors):
+                return [collector.wait_for_frame(frame) for collector in collectors]
+            time.sleep(0.005)
+        if time.monotonic() > deadline:
+            break
+    raise AssertionError(f'no answer to {name} on {[each.topic for each in collectors]}')
+
+
 class Graph:
     """The tests' own node, spun in a thread."""
 
@@ -108,17 +139,16 @@ class Graph:
         self.context = rclpy.Context()
         self.context.init()
         self.node = rclpy.create_node('tests', context=self.context)
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
+        executor = SingleThreadedExecutor(context=self.context)
+        executor.add_node(self.node)
+        self._spinner = Spinner(executor)
 
     def close(self) -> None:
         """Leave the domain."""
-        self._executor.shutdown()
-        self._thread.join()
+        self._spinner.close()
         self.node.destroy_node()
         self.context.shutdown()
+        assert self._spinner.failure is None, self._spinner.failure
 
     def collect(self, kind: type, topic: str, qos: QoSProfile = RELIABLE) -> Collector:
         """
@@ -156,13 +186,32 @@ class Graph:
         :param request: what to ask.
         """
         client = self.node.create_client(kind, name)
+        probe = self.node.create_client(GetParameters,
+                                        f'{name.rpartition("/")[0]}/get_parameters')
         try:
-            assert client.wait_for_service(PATIENCE), f'no service {name}'
+            for each in (client, probe):
+                assert each.wait_for_service(PATIENCE), f'no service {each.srv_name}'
+            # Until the other side has found a client, its answers to it get lost. Clients are
+            # found in the order of their creation, so once the probe has an answer, `client`
+            # will get one, too.
+            answers: list[Any] = []
+
+            def probed() -> bool:
+                answers.append(probe.call_async(GetParameters.Request()))
+                deadline = time.monotonic() + ANSWER_TIMEOUT
+                while not any(each.done() for each in answers):
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(0.005)
+                return True
+
+            wait_until(probed, f'an answer of {probe.srv_name}')
             future = client.call_async(request)
             wait_until(future.done, f'an answer of {name}')
             return future.result()
         finally:
-            self.node.destroy_client(client)
+            for each in (client, probe):
+                self.node.destroy_client(each)
 
     def set_parameter(self, node: str, name: str, value: Any) -> Any:
         """
@@ -214,6 +263,18 @@ class Diagnostics:
                    and condition(self.statuses[name], self.values(name)),
                    lambda: f'{what} in {name}; there is {self.statuses.get(name)}')
         return self.statuses[name]
+
+
+def slowdown() -> float:
+    """
+    Tell how much longer work takes here than on a machine with nothing else to do.
+
+    Limits on times are multiplied by it; it is 1 on a quiet machine.
+    """
+    started, used = time.monotonic(), time.thread_time()
+    while time.thread_time() - used < 0.1:
+        pass
+    return max(1.0, (time.monotonic() - started) / 0.1)
 
 
 def wait_until(condition: Callable[[], bool], what: str | Callable[[], str],

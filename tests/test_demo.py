@@ -1,10 +1,11 @@
 """The demo as a user runs it: the shipped log, a real node, real topics."""
+import re
 import subprocess
 import sys
 
 import cv2
 import pytest
-from ros_graph import ROOT
+from ros_graph import ROOT, slowdown
 from rosbags.rosbag2 import Reader
 
 from imn_world_model import demo
@@ -19,10 +20,12 @@ def run(*arguments):
 def test_demo_answers_the_shipped_log_and_leaves_picture_and_recording(tiny_model, tmp_path):
     done = run('--model', tiny_model, '--out', tmp_path, '--rate', 6)
     assert done.returncode == 0, done.stderr
-    assert '160 images, 1' in done.stdout
+    answers = int(re.search(r'160 images, ([0-9]+) answers', done.stdout)[1])
     lines = [line for line in done.stdout.splitlines() if ' latency ' in line
              and 'confidence' in line]
-    assert len(lines) > 80
+    assert len(lines) == answers
+    # The newest image wins, so a slow machine answers fewer.
+    assert answers >= 100 / slowdown()
     image = cv2.imread(str(tmp_path / 'output.png'))
     assert image.shape[1] > 1000
     with Reader(tmp_path / 'output_bag') as reader:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from images import bad_images, fuzzed, jpeg, picture, raw
 from imn_msgs.msg import Identity, Transform
-from ros_graph import Diagnostics, NodeProcess, wait_until
+from ros_graph import Diagnostics, NodeProcess, ask, wait_until
 from sensor_msgs.msg import CompressedImage, Image
 
 from imn_world_model.data.images import message_to_rgb
@@ -34,7 +34,8 @@ def node(tiny_model, tmp_path_factory):
 def outputs(node, graph):
     identities = graph.collect(Identity, '/imn/identity')
     transforms = graph.collect(Transform, '/imn/transform')
-    wait_until(lambda: graph.node.count_publishers('/imn/transform') == 1, 'the node')
+    ask(graph.publisher(Image, TOPICS[0]), [identities, transforms],
+        lambda frame: raw(frame, picture(0)), 'heard')
     return identities, transforms
 
 
@@ -163,10 +164,9 @@ def test_ten_thousand_fuzzed_images_get_no_answer_unless_they_are_images(graph, 
     bad = set()
     for count, image in enumerate(images):
         publisher.publish(image)
-        # Slow enough for most of them to be looked at rather than dropped.
+        # Slow enough for most of them to be looked at rather than dropped, on a busy machine, too.
         time.sleep(0.0005)
-        if count % 100 == 0:
-            # The node keeps up: no image is overwritten in the history of a busy machine.
+        if count % 10 == 0:
             send(publisher, identities, raw(f'amid the fuzz {count}', picture(6)))
         try:
             message_to_rgb(image)

@@ -1,6 +1,8 @@
 """The perception node as a managed node: its states, its model, its end; each on real DDS."""
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,7 +13,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
-from ros_graph import Diagnostics, NodeProcess, wait_until
+from ros_graph import PATIENCE, Diagnostics, NodeProcess, ask, slowdown, wait_until
 from sensor_msgs.msg import Image
 
 NODE = 'imn_world_model.nodes.perception'
@@ -46,15 +48,8 @@ def change(graph, transition):
     return graph.call(ChangeState, '/imn/perception/change_state', request).success
 
 
-def ask(publisher, identities, frame):
-    """Publish an image until its answer comes: the subscription may be just being made."""
-    def answered():
-        publisher.publish(raw(frame, picture(1)))
-        time.sleep(0.05)
-        return frame in identities.frames()
-
-    wait_until(answered, f'an answer to {frame}')
-    return identities[identities.frames().index(frame)]
+def photo(frame):
+    return raw(frame, picture(1))
 
 
 def test_managed_node_goes_through_its_states_and_answers_only_when_active(
@@ -69,7 +64,7 @@ def test_managed_node_goes_through_its_states_and_answers_only_when_active(
         assert publisher.get_subscription_count() == 0
         assert change(graph, Transition.TRANSITION_ACTIVATE)
         assert state(graph) == 'active'
-        ask(publisher, identities, f'active{round_trip}')
+        ask(publisher, [identities], photo, f'active{round_trip}')
         assert not graph.set_parameter('/imn/perception', 'image_topics', ['/other']).successful
         assert change(graph, Transition.TRANSITION_DEACTIVATE)
         wait_until(lambda: publisher.get_subscription_count() == 0, 'the node to unsubscribe')
@@ -94,7 +89,7 @@ def test_node_without_a_good_model_says_so_and_starts_once_it_gets_one(
     status = diagnostics.wait('imn.perception: model',
                               lambda status, values: status.level == b'\x02', 'an error')
     assert ('parameter model is empty' if fault == 'none' else 'bad.onnx') in status.message
-    assert 'cannot configure' in node.output()
+    node.wait_for_output('cannot configure')
     result = graph.set_parameter('/imn/perception', 'model', str(tmp_path / 'also missing.onnx'))
     assert not result.successful
     assert graph.set_parameter('/imn/perception', 'model', str(tiny_model)).successful
@@ -109,7 +104,7 @@ def test_new_model_is_swapped_in_and_a_bad_one_leaves_the_old(
     identities = graph.collect(Identity, '/imn/identity')
     labels = graph.collect(Labels, '/imn/labels', LATCHED)
     publisher = graph.publisher(Image, TOPIC)
-    assert ask(publisher, identities, 'old').model == 'tiny'
+    assert ask(publisher, [identities], photo, 'old')[0].model == 'tiny'
     corrupt = tmp_path / 'corrupt.onnx'
     corrupt.write_bytes(b'no model')
     foreign = tmp_path / 'foreign.onnx'
@@ -118,9 +113,9 @@ def test_new_model_is_swapped_in_and_a_bad_one_leaves_the_old(
         result = graph.set_parameter('/imn/perception', 'model', str(path))
         assert not result.successful
         assert path.name in result.reason
-        assert ask(publisher, identities, f'after {path.name}').model == 'tiny'
+        assert ask(publisher, [identities], photo, f'after {path.name}')[0].model == 'tiny'
     assert graph.set_parameter('/imn/perception', 'model', str(other_model)).successful
-    answer = ask(publisher, identities, 'new')
+    answer = ask(publisher, [identities], photo, 'new')[0]
     assert answer.model == 'other'
     assert answer.label.startswith('item')
     wait_until(lambda: any(message.model == 'other' for message in labels), 'new labels')
@@ -138,9 +133,100 @@ def test_node_under_load_ends_within_a_second(graph, start, tiny_model, number):
     # In a terminal, a node under launch gets Ctrl-C twice.
     threading.Timer(0.03, node.process.send_signal, [number]).start()
     code, seconds = node.stop(number)
+    limit = 1.0 * slowdown()
     timer.cancel()
     assert code == 0, node.output()
-    assert seconds < 1.0
+    assert seconds < limit
+
+
+def test_work_that_cannot_be_interrupted_does_not_hold_up_the_end(tmp_path):
+    script = tmp_path / 'busy.py'
+    script.write_text("""
+import sys
+import time
+import rclpy
+from rclpy.executors import MultiThreadedExecutor
+from imn_world_model.nodes.running import run_until_stopped
+
+def busy():
+    print('busy', flush=True)
+    time.sleep(60)
+
+def make():
+    node = rclpy.create_node('busy')
+    node.create_timer(0.01, busy)
+    return node
+
+sys.exit(run_until_stopped(make, lambda: MultiThreadedExecutor(num_threads=2), None))
+""")
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'busy\n'
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert time.monotonic() - started < 20.0
+    assert process.returncode == 0
+    assert 'cut off' in errors
+
+
+def test_services_answer_quickly_under_full_load(graph, start, tiny_model):
+    start(model=tiny_model)
+    identities = graph.collect(Identity, '/imn/identity')
+    publisher = graph.publisher(Image, TOPIC)
+    ask(publisher, [identities], photo, 'heard')
+    client = graph.node.create_client(GetState, '/imn/perception/get_state')
+    state(graph)
+    before = len(identities)
+    message = raw('load', picture(1, 480, 640))
+    timer = graph.node.create_timer(0.005, lambda: publisher.publish(message))
+    times = []
+    for _ in range(20):
+        started = time.monotonic()
+        future = client.call_async(GetState.Request())
+        wait_until(future.done, 'an answer under load')
+        times.append(time.monotonic() - started)
+    limit = 0.1 * slowdown()
+    timer.cancel()
+    assert len(identities) > before
+    assert sorted(times)[10] < limit
+
+
+def test_states_change_under_load_without_harm(graph, start, tiny_model):
+    node = start(model=tiny_model, autostart=False)
+    assert change(graph, Transition.TRANSITION_CONFIGURE)
+    publisher = graph.node.create_publisher(Image, TOPIC, 10)
+    timer = graph.node.create_timer(0.002, lambda: publisher.publish(photo('load')))
+    for _ in range(15):
+        # Subscriptions go while images for them come in (ros2/rclpy#1206).
+        assert change(graph, Transition.TRANSITION_ACTIVATE)
+        time.sleep(0.05)
+        assert change(graph, Transition.TRANSITION_DEACTIVATE)
+    timer.cancel()
+    assert state(graph) == 'inactive'
+    assert node.stop()[0] == 0, node.output()
+
+
+def test_every_image_is_answered_or_counted_as_dropped_and_the_newest_is_answered(
+        graph, start, tiny_model):
+    start(model=tiny_model, qos_depth=100)
+    identities = graph.collect(Identity, '/imn/identity')
+    diagnostics = Diagnostics(graph)
+    publisher = graph.publisher(Image, TOPIC)
+    ask(publisher, [identities], photo, 'heard')
+    heard = len(identities)
+    for count in range(60):
+        publisher.publish(photo(str(count)))
+    identities.wait_for_frame('59')
+
+    def received(status, values):
+        return identities[-1].header.frame_id == '59' and int(values['received']) >= heard + 60
+
+    diagnostics.wait(f'imn.perception: {TOPIC}', received, 'every image')
+    values = diagnostics.values(f'imn.perception: {TOPIC}')
+    assert int(values['received']) == int(values['answered']) + int(values['dropped'])
+    order = [int(frame) for frame in identities.frames()[heard:]]
+    assert order == sorted(order)
 
 
 def test_bad_settings_are_refused_with_the_choices(graph, start, tiny_model):
@@ -169,7 +255,6 @@ def test_every_parameter_is_described(graph, start, tiny_model):
 
 def test_diagnostics_name_provider_model_and_rates(graph, start, tiny_model):
     start(model=tiny_model)
-    identities = graph.collect(Identity, '/imn/identity')
     diagnostics = Diagnostics(graph)
     publisher = graph.publisher(Image, TOPIC)
     message = raw('steady', picture(1))
@@ -180,8 +265,22 @@ def test_diagnostics_name_provider_model_and_rates(graph, start, tiny_model):
     assert status.level == b'\x00'
     values = diagnostics.values(f'imn.perception: {TOPIC}')
     assert values['publishers'] == '1'
-    assert int(values['answered']) <= len(identities) + 1
+    assert 0 < int(values['answered']) <= int(values['received'])
     model = diagnostics.values('imn.perception: model')
     assert model['provider'] == 'CPUExecutionProvider'
     assert model['model'] == 'tiny'
     assert json.loads(model['latency p99 (ms)']) >= json.loads(model['latency p50 (ms)']) > 0
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (('-p', 'batch_wait:=1'), "expecting type 'DOUBLE'"),
+    (('-p', 'threads:=-1'), 'out of range'),
+    (('-r', 'nonsense'), 'remap rule'),
+    (('--params-file', '/none.yaml'), '/none.yaml')])
+def test_mistakes_on_the_command_line_are_one_line_and_an_exit_code(tmp_path, arguments, words):
+    for module in (NODE, 'imn_world_model.nodes.estimator')[:1 if '-p' in arguments else 2]:
+        node = NodeProcess(module, tmp_path / 'log', {}, arguments)
+        assert node.process.wait(PATIENCE) == 2
+        assert 'Traceback' not in node.output()
+        error = next(line for line in node.output().splitlines() if line.startswith('error: '))
+        assert words in error

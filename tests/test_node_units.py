@@ -2,10 +2,16 @@
 import threading
 import time
 
+import numpy as np
+from images import picture
+from ros_graph import wait_until
 from sensor_msgs.msg import Image
 
+from imn_world_model.errors import UserError
+from imn_world_model.inference import ImnModel
 from imn_world_model.nodes import health
 from imn_world_model.nodes.intake import Arrival, Intake
+from imn_world_model.nodes.worker import InferenceWorker
 
 
 def arrival(source, payload=b''):
@@ -80,3 +86,36 @@ def test_health_rates_are_those_of_the_last_seconds(monkeypatch):
     assert state.statuses('node', 'cpu', running, 2.0)[1].message == 'nobody publishes this topic'
     state.sources[0].publishers = 1
     assert state.statuses('node', 'cpu', running, 2.0)[1].message == 'no image for 3.0 s'
+
+
+def test_worker_answers_cameras_that_fired_together_in_one_inference_and_outlives_bad_ones(
+        tiny_model):
+    model = ImnModel(tiny_model)
+    intake = Intake(4)
+    answers, rejected = [], []
+
+    def decode(item):
+        if item.source == 1:
+            raise UserError('a bad image')
+        if item.source == 3:
+            raise MemoryError('8 TB')
+        return f'header {item.source}', picture(item.source)
+
+    worker = InferenceWorker(model, intake, 60.0, decode, lambda *words: answers.append(words),
+                             lambda item, cause: rejected.append((item.source, cause)))
+    worker.start()
+    for _ in range(2):
+        for source in range(4):
+            intake.put(arrival(source))
+        wait_until(lambda: answers, 'an answer')
+        (_, frames, winner, _), = answers
+        assert [frame.header for frame in frames] == ['header 0', 'header 2']
+        assert rejected == [(1, 'a bad image'), (3, 'cannot be read: 8 TB')]
+        for row, source in enumerate((0, 2)):
+            alone = model.predict(model.prepare(picture(source))[None])
+            np.testing.assert_allclose(winner.identity_scores[row], alone.identity_scores[0],
+                                       rtol=1e-4)
+        answers.clear()
+        rejected.clear()
+    worker.stop()
+    assert not worker.is_alive()

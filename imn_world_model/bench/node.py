@@ -4,10 +4,13 @@ The perception node under load: latency, drops, idle cost, answers of services, 
 As ros2_benchmark does it: the highest rate with less than 5 % drops, then fixed rates. Images are
 those of the demo log, published by this process to a node in a process of its own.
 
-    python -m imn_world_model.bench.node --soak 30      minutes of 30 Hz, memory every minute
+    python -m imn_world_model.bench --node              the table
+    python -m imn_world_model.bench.node --soak 30      minutes of 30 Hz, memory every minute;
+                                                        Ctrl-C ends it early and sums up
 """
 import argparse
 import contextlib
+import itertools
 import os
 import signal
 import struct
@@ -15,14 +18,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from imn_world_model.cli import run_cli
+from imn_world_model.data.images import message_to_rgb
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel
 
@@ -34,6 +40,8 @@ SECONDS = 8.0
 RATES = (10.0, 30.0, 60.0)
 ALLOWED_DROPS = 0.05
 START_TIMEOUT = 60.0
+LAST_ANSWER = 0.3
+FIRST_ANSWER = 5.0
 TICKS = os.sysconf('SC_CLK_TCK')
 
 
@@ -66,31 +74,38 @@ class Bench:
         from rclpy.executors import SingleThreadedExecutor
         from sensor_msgs.msg import CompressedImage
 
+        from imn_world_model.nodes.running import Spinner
+
         self._arrived: dict[tuple[int, int], float] = {}
+        self._turns = itertools.count(1)
         self.node = rclpy.create_node('bench')
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._spin, daemon=True)
         topics = [f'/bench{index}/compressed' for index in range(cameras)]
         self._publishers = [self.node.create_publisher(CompressedImage, topic, 10)
                             for topic in topics]
         self.node.create_subscription(Transform, '/imn/transform', self._receive, 1000)
+        executor = SingleThreadedExecutor()
+        executor.add_node(self.node)
+        self._spinner = Spinner(executor)
+        self._model = model
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'imn_world_model.nodes.perception', '--ros-args',
              '--log-level', 'error', '-p', f'model:={model}', '-p',
-             f'image_topics:=[{", ".join(topics)}]'])
-        self._thread.start()
-        deadline = time.monotonic() + START_TIMEOUT
-        while not all(publisher.get_subscription_count() for publisher in self._publishers):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise UserError(f'the perception node does not start with {model}')
-            time.sleep(0.05)
-        time.sleep(1.0)
+             f'image_topics:=[{", ".join(topics)}]'],
+            # Ctrl-C is for the bench, which then ends the node.
+            start_new_session=True)
 
-    def _spin(self) -> None:
-        while not self._stop.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
+    def wait_until_ready(self, image: bytes) -> None:
+        """
+        Wait until every camera's images are answered.
+
+        :param image: serialized CompressedImage message.
+        :raises UserError: when that does not happen.
+        """
+        deadline = time.monotonic() + START_TIMEOUT
+        while {camera for _, camera in self._arrived} != set(range(len(self._publishers))):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise UserError(f'the perception node does not answer with {self._model}')
+            self.load([image], 10.0, 0.5)
 
     def _receive(self, message: Any) -> None:
         stamp = message.header.stamp
@@ -100,8 +115,7 @@ class Bench:
         """End both nodes."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(10)
-        self._stop.set()
-        self._thread.join()
+        self._spinner.close()
         self.node.destroy_node()
 
     def cpu_seconds(self) -> float:
@@ -125,16 +139,18 @@ class Bench:
         self._arrived.clear()
         published: dict[tuple[int, int], float] = {}
         before, started = self.cpu_seconds(), time.monotonic()
-        for turn in range(round(rate * seconds)):
-            time.sleep(max(0.0, started + turn / rate - time.monotonic()))
+        for image in range(round(rate * seconds)):
+            time.sleep(max(0.0, started + image / rate - time.monotonic()))
+            # No two images have the same stamp, so a late answer is not taken for another's.
+            turn = next(self._turns)
             for camera, publisher in enumerate(self._publishers):
                 payload = bytearray(images[turn % len(images)])
                 # A CDR message begins with 4 bytes of its own, then the header's stamp.
-                struct.pack_into('<iI', payload, 4, 1 + turn, camera)
-                published[1 + turn, camera] = time.monotonic()
+                struct.pack_into('<iI', payload, 4, turn, camera)
+                published[turn, camera] = time.monotonic()
                 publisher.publish(bytes(payload))
         cpu = (self.cpu_seconds() - before) / (time.monotonic() - started)
-        time.sleep(0.3)
+        time.sleep(LAST_ANSWER)
         latency = [self._arrived[key] - published[key] for key in published
                    if key in self._arrived]
         return Load(1 - len(latency) / len(published), np.array(latency or [np.nan]), cpu)
@@ -149,23 +165,27 @@ def demo_images() -> list[bytes]:
 
 
 @contextlib.contextmanager
-def bench(model: Path, cameras: int) -> Iterator[Bench]:
+def bench(model: Path, cameras: int, image: bytes) -> Iterator[Bench]:
     """
     Start a node, and end it whatever happens.
 
     :param model: exported .onnx file.
     :param cameras: number of camera topics.
+    :param image: serialized message, to see whether the node is ready.
     """
     import rclpy
+    from rclpy.signals import SignalHandlerOptions
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    rclpy.init()
-    one = None
+    # Ctrl-C is to leave ROS up, so that what was measured so far can be read.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         one = Bench(model, cameras)
-        yield one
-    finally:
-        if one is not None:
+        try:
+            one.wait_until_ready(image)
+            yield one
+        finally:
             one.close()
+    finally:
         rclpy.try_shutdown()
 
 
@@ -187,22 +207,38 @@ def model_seconds(model: Path, batch: int) -> float:
     return float(np.median(times[10:]))
 
 
-def raw_path_seconds() -> float:
-    """Return what a 640x480 rgb8 Image costs from the serialized message to a numpy view."""
-    from array import array
+def image_path_seconds(model: Path) -> tuple[float, float]:
+    """
+    Return what a 640x480 image costs beyond decoding and resizing, raw and as JPEG.
 
+    :param model: exported .onnx file.
+    :return: median difference between the node's path, from the serialized message to what the
+        network takes, and OpenCV alone, each time one right after the other.
+    """
     from rclpy.serialization import deserialize_message, serialize_message
-    from sensor_msgs.msg import Image
+    from sensor_msgs.msg import CompressedImage, Image
+    network = ImnModel(model)
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    pixels = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4.0))
+    jpeg = cv2.imencode('.jpg', pixels)[1]
 
-    from imn_world_model.data.images import message_to_rgb
-    payload = serialize_message(Image(height=480, width=640, encoding='rgb8', step=1920,
-                                      data=array('B', bytes(480 * 1920))))
-    times = []
-    for _ in range(200):
-        started = time.perf_counter()
-        message_to_rgb(deserialize_message(payload, Image))
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
+    def beyond(kind: type, message: Any, bare: Callable[[], np.ndarray]) -> float:
+        payload = serialize_message(message)
+        differences = []
+        for _ in range(200):
+            started = time.perf_counter()
+            network.prepare(message_to_rgb(deserialize_message(payload, kind)))
+            middle = time.perf_counter()
+            network.prepare(bare())
+            differences.append(2 * middle - started - time.perf_counter())
+        return float(np.median(differences))
+
+    raw = Image(height=480, width=640, encoding='rgb8', step=1920,
+                data=array('B', pixels.tobytes()))
+    compressed = CompressedImage(format='jpeg', data=array('B', jpeg.tobytes()))
+    return (beyond(Image, raw, lambda: pixels),
+            beyond(CompressedImage, compressed,
+                   lambda: np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB))))
 
 
 def service_seconds(node: Any, count: int) -> np.ndarray:
@@ -217,17 +253,20 @@ def service_seconds(node: Any, count: int) -> np.ndarray:
     client = node.create_client(GetParameters, '/imn/perception/get_parameters')
     if not client.wait_for_service(START_TIMEOUT):
         raise UserError('the perception node offers no parameter service')
-    times = []
-    for _ in range(count):
+    times: list[float] = []
+    tries = 0
+    while len(times) < count:
         started = time.monotonic()
         done = threading.Event()
         client.call_async(GetParameters.Request(names=['model'])).add_done_callback(
             lambda _, event=done: event.set())
-        if not done.wait(START_TIMEOUT):
+        if done.wait(FIRST_ANSWER):
+            times.append(time.monotonic() - started)
+        # A first answer may be lost, before the node knows who asks.
+        elif times or (tries := tries + 1) * FIRST_ANSWER > START_TIMEOUT:
             raise UserError('the perception node does not answer its parameter service')
-        times.append(time.monotonic() - started)
         time.sleep(0.05)
-    return np.array(times)
+    return np.array(times[1:])
 
 
 def highest_rate(one: Bench, images: list[bytes]) -> float:
@@ -259,51 +298,68 @@ def run(model: Path = MODEL) -> dict[str, float]:
     if not model.is_file():
         raise UserError(f'model {model} does not exist; export one there')
     images = demo_images()
+    raw, jpeg = image_path_seconds(model)
     figures = {'model_ms': model_seconds(model, 1) * 1e3,
                'model_ms_four_images': model_seconds(model, 4) * 1e3,
-               'raw_image_path_ms': raw_path_seconds() * 1e3}
+               'raw_image_beyond_resize_ms': raw * 1e3,
+               'jpeg_image_beyond_decode_and_resize_ms': jpeg * 1e3}
 
-    def note(name: str, load: Load) -> None:
+    def note(name: str, load: Load, model_ms: float) -> None:
         p50, p99 = np.percentile(load.latency, (50, 99)) * 1e3
-        figures.update({f'{name}_drops': load.drops, f'{name}_p50_ms': float(p50),
-                        f'{name}_p99_ms': float(p99), f'{name}_cores': load.cpu})
+        figures.update({
+            f'{name}_drops': load.drops, f'{name}_p50_ms': float(p50),
+            f'{name}_p50_beyond_model_ms': float(p50) - model_ms, f'{name}_p99_ms': float(p99),
+            f'{name}_p99_beyond_model_ms': float(p99) - model_ms, f'{name}_cores': load.cpu})
 
-    with bench(model, 1) as one:
+    with bench(model, 1, images[0]) as one:
         before, started = one.cpu_seconds(), time.monotonic()
         time.sleep(SECONDS)
         figures['idle_cores'] = (one.cpu_seconds() - before) / (time.monotonic() - started)
         for rate in RATES:
-            note(f'one_camera_{rate:.0f}hz', one.load(images, rate))
+            note(f'one_camera_{rate:.0f}hz', one.load(images, rate), figures['model_ms'])
         figures['highest_rate_hz'] = highest_rate(one, images)
-    with bench(model, 4) as four:
-        note('four_cameras_15hz', four.load(images, 15.0))
+    with bench(model, 4, images[0]) as four:
+        note('four_cameras_15hz', four.load(images, 15.0), figures['model_ms_four_images'])
         asked: list[np.ndarray] = []
         asker = threading.Thread(target=lambda: asked.append(service_seconds(four.node, 60)))
         asker.start()
-        note('four_cameras_60hz', four.load(images, 60.0))
+        note('four_cameras_60hz', four.load(images, 60.0), figures['model_ms_four_images'])
         asker.join()
+        if not asked:
+            raise UserError('the perception node did not answer its parameter service under load')
         figures['service_p50_ms_at_240hz'] = float(np.median(asked[0]) * 1e3)
         figures['service_worst_ms_at_240hz'] = float(asked[0].max() * 1e3)
     return figures
 
 
-def soak(model: Path, minutes: int) -> float:
+def soak(model: Path, minutes: int, seconds: float = 60.0) -> None:
     """
-    Run at 30 Hz and print the node's memory every minute.
+    Run at 30 Hz, print the node's memory every minute, and sum up at the end or at Ctrl-C.
 
     :param model: exported .onnx file.
-    :param minutes: how long, at least 2.
-    :return: growth of the resident memory after the first minute, in MB.
+    :param minutes: how long.
+    :param seconds: of each of these minutes.
     """
     images = demo_images()
-    memory = []
-    with bench(model, 1) as one:
-        for minute in range(1, minutes + 1):
-            load = one.load(images, 30.0, 60.0)
-            memory.append(one.memory())
-            print(f'minute {minute}: {memory[-1]:.1f} MB, {load.drops:.2%} drops, '
-                  f'{np.median(load.latency) * 1e3:.1f} ms', flush=True)
-    return memory[-1] - memory[0]
+    memory: list[float] = []
+    drops: list[float] = []
+    # `timeout` and service managers end programs by this signal.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with bench(model, 1, images[0]) as one:
+        try:
+            for minute in range(1, minutes + 1):
+                load = one.load(images, 30.0, seconds)
+                memory.append(one.memory())
+                drops.append(load.drops)
+                p50, p99 = np.percentile(load.latency, (50, 99)) * 1e3
+                print(f'minute {minute}: {memory[-1]:.1f} MB, {load.drops:.2%} drops, latency '
+                      f'{p50:.1f} ms (median), {p99:.1f} ms (99 %)', flush=True)
+        except KeyboardInterrupt:
+            print(f'interrupted in minute {len(memory) + 1}')
+    if memory:
+        print(f'{len(memory)} minutes, {np.mean(drops):.2%} drops; memory after the first minute '
+              f'{memory[0]:.1f} MB, growth since then {memory[-1] - memory[0]:+.1f} MB, at most '
+              f'{max(memory) - memory[0]:+.1f} MB', flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -315,7 +371,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     model = options.model.resolve()
     if options.soak:
-        print(f'growth after the first minute: {soak(model, options.soak):.1f} MB')
+        soak(model, options.soak)
         return
     for name, value in run(model).items():
         print(f'{name:32} {value:10.3f}')

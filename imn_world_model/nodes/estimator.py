@@ -79,11 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     :param arguments: command line, ROS arguments included.
     :return: exit code.
     """
-    try:
-        return run_until_stopped(EstimatorNode, SingleThreadedExecutor, arguments)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+    return run_until_stopped(EstimatorNode, SingleThreadedExecutor, arguments)
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ Waits until somebody subscribes to the topic `listener`, so that no image is pla
 """
 import importlib
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from typing import Any
 
 import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import Reader, ReaderError
 
 from imn_world_model.errors import UserError
+from imn_world_model.nodes.running import LOOK_UP_PERIOD, MISTAKES, stop_on_signals
+from imn_world_model.nodes.worker import one_line
 
 
 @dataclass(frozen=True)
@@ -77,21 +80,25 @@ class Player:
             topic: node.create_publisher(message_class(kind), topic, qos)
             for topic, kind in types.items()}
 
-    def play(self, rate: float, longest_gap: float) -> Iterator[Played]:
+    def play(self, rate: float, longest_gap: float,
+             stopped: threading.Event | None = None) -> Iterator[Played]:
         """
         Publish the recording in its own rhythm.
 
         :param rate: 1 for the recorded speed, 2 for twice as fast.
         :param longest_gap: pauses of the recording are cut to this many seconds.
+        :param stopped: ends the play early once it is set.
         :return: each message once it is published.
         """
+        stopped = stopped or threading.Event()
         due, before = time.monotonic(), None
         with Reader(self._path) as reader:
             for connection, stamp, payload in reader.messages():
                 if before is not None:
                     due += min((stamp - before) / 1e9 / rate, longest_gap)
                 before = stamp
-                time.sleep(max(0.0, due - time.monotonic()))
+                if stopped.wait(max(0.0, due - time.monotonic())):
+                    return
                 published = time.monotonic()
                 self.publishers[connection.topic].publish(bytes(payload))
                 yield Played(connection.topic, bytes(payload), stamp, published)
@@ -104,35 +111,45 @@ def main(arguments: list[str] | None = None) -> int:
     :param arguments: command line, ROS arguments included.
     :return: exit code.
     """
-    rclpy.init(args=arguments)
-    node = rclpy.create_node('play')
-    parameters = {
-        name: node.declare_parameter(name, default, ParameterDescriptor(description=text)).value
+    stopped = stop_on_signals()
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        play_until_stopped(rclpy.create_node('play'), stopped)
+    except MISTAKES as error:
+        print(f'error: {one_line(error)}', file=sys.stderr)
+        return 2
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+def play_until_stopped(node: Node, stopped: threading.Event) -> None:
+    """
+    Play what the node's parameters name.
+
+    :param node: that publishes.
+    :param stopped: ends the play early once it is set.
+    :raises UserError: when a parameter makes no sense.
+    """
+    bag, rate, listener = (
+        node.declare_parameter(name, default, ParameterDescriptor(description=text)).value
         for name, default, text in (
             ('bag', '', 'Folder of a rosbag2 recording.'),
             ('rate', 1.0, '1 plays at the recorded speed.'),
-            ('listener', '', 'Topic of the recording whose first subscriber starts the play.'))}
-    try:
-        player = Player(node, Path(parameters['bag']), QoSProfile(depth=10))
-        if parameters['rate'] <= 0:
-            raise UserError(f"parameter rate is {parameters['rate']}; it must be above 0")
-        listener = parameters['listener']
-        if listener and listener not in player.publishers:
-            raise UserError(f'{parameters["bag"]} has no topic {listener}; it has '
-                            f'{", ".join(player.publishers)}')
-        while listener and not player.publishers[listener].get_subscription_count():
-            rclpy.spin_once(node, timeout_sec=0.1)
-        count = sum(1 for _ in player.play(parameters['rate'], longest_gap=float('inf')))
+            ('listener', '', 'Topic of the recording whose first subscriber starts the play.')))
+    player = Player(node, Path(bag), QoSProfile(depth=10))
+    if rate <= 0:
+        raise UserError(f'parameter rate is {rate}; it must be above 0')
+    if listener and listener not in player.publishers:
+        raise UserError(f'{bag} has no topic {listener}; it has {", ".join(player.publishers)}')
+    if listener:
+        node.get_logger().info(f'waiting for a subscriber to {listener}')
+        while not player.publishers[listener].get_subscription_count():
+            if stopped.wait(LOOK_UP_PERIOD):
+                return
+    count = sum(1 for _ in player.play(rate, float('inf'), stopped))
+    if not stopped.is_set():
         node.get_logger().info(f'played {count} messages')
-    except UserError as error:
-        node.get_logger().fatal(str(error))
-        return 2
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
 
 
 if __name__ == '__main__':

@@ -1,0 +1,47 @@
+"""The node's bench: a soak that is cut short keeps its figures, a wrong model is told."""
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from ros_graph import PATIENCE, ROOT
+
+from imn_world_model.bench import node
+from imn_world_model.errors import UserError
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_soak_sums_up(tiny_model, number):
+    script = ('from pathlib import Path; from imn_world_model.bench import node; '
+              f"node.soak(Path('{tiny_model}'), 30, seconds=2.0)")
+    process = subprocess.Popen([sys.executable, '-c', script], cwd=ROOT, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    first, second = process.stdout.readline(), process.stdout.readline()
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    assert first.startswith('minute 1: ') and second.startswith('minute 2: ')
+    before, after = (float(re.search(r': ([0-9.]+) MB', line)[1]) for line in (first, second))
+    growth = float(re.search(r'growth since then ([+-][0-9.]+) MB', output)[1])
+    assert before > 20.0
+    assert growth == pytest.approx(after - before, abs=0.11)
+    assert 'interrupted in minute 3' in output
+
+
+def test_bench_of_a_broken_model_is_one_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(node, 'START_TIMEOUT', 3.0)
+    with pytest.raises(UserError, match='does not answer with'):
+        node.soak(tmp_path / 'none.onnx', 1)
+
+
+def test_bench_counts_answers_and_drops_and_finds_the_image_path_short(tiny_model):
+    images = node.demo_images()
+    with node.bench(tiny_model, 2, images[0]) as two:
+        load = two.load(images, 10.0, 1.0)
+        assert 0.0 <= load.drops < 1.0
+        assert len(load.latency) == round(20 * (1 - load.drops))
+        assert load.latency.min() > 0.0
+        assert two.memory() > 20.0
+    # No copy to a list, no loop over pixels: those take tens of milliseconds.
+    assert max(node.image_path_seconds(tiny_model)) < 0.005
