@@ -181,10 +181,13 @@ _CLIPS = Config(
     loss=LossConfig(kl_weight=30.0, kl_weight_split=5.0, kl_weight_end=0.5),
     train=TrainConfig(steps=4500, batch_size=64, learning_rate=2e-3, share='clip', views=4,
                       single_identity_steps=1400, balance=2.0, restart_every=250))
-# Robot logs: a clip keeps its colours, so that each view is recoloured by a curve of its own;
-# otherwise the identity would become the room. More varies than in 3Dshapes: more coordinates.
-_LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=4),
-               train=replace(_CLIPS.train, recolor=True, flip=True))
+# Robot logs: what a clip keeps beside the object must not become the identity, so each view is
+# recoloured by a curve of its own, zoomed and mirrored. More varies than in 3Dshapes: more
+# coordinates, more steps, and a lower KL weight before identities come apart.
+_LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=3),
+               loss=replace(_CLIPS.loss, kl_weight_split=3.0),
+               train=replace(_CLIPS.train, steps=6000, single_identity_steps=2400, recolor=True,
+                             zoom=0.25, flip=True))
 # Single images: the views of a group are augmentations of one image.
 _SINGLE = replace(_CLIPS, train=replace(_CLIPS.train, share='augment', recolor=True, zoom=0.15,
                                         flip=True))

@@ -5,8 +5,8 @@ Record a simulated robot camera as a rosbag2 folder (MCAP).
 
 The camera drives around a cube, a cylinder, a sphere or a capsule in a walled arena; distance,
 bearing and light change smoothly. Clips follow one another with a pause; each shows one object,
-and between clips its size, the colours, the light and the path are drawn anew. The truth is in
-topics of its own.
+and between clips its size, its colour, the light and the path are drawn anew. The room is the same
+in every log unless --arena says otherwise. The truth is in topics of its own.
 """
 import argparse
 import json
@@ -79,7 +79,7 @@ def messages(frame: Frame, stamp: int) -> dict[str, Any]:
 
 def shoot_all(args: argparse.Namespace) -> Iterator[Frame]:
     """:return: all frames in order; what they hold does not depend on the number of processes."""
-    tasks = [(args.seed, clip, index, args.rate, args.quality)
+    tasks = [(args.seed, clip, index, args.rate, args.quality, args.arena)
              for clip in range(args.clips) for index in range(args.frames)]
     if args.jobs == 1:
         yield from (shoot(*task) for task in tasks)
@@ -122,13 +122,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--rate', type=float, default=10.0, metavar='HZ',
                         help='frames per second (default 10)')
     parser.add_argument('--seed', type=int, default=0, help='decides everything (default 0)')
+    parser.add_argument('--arena', type=int, default=0,
+                        help='the room; the same number is the same room in every log (default 0)')
     parser.add_argument('--quality', type=int, default=85, help='of the JPEGs (default 85)')
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1,
                         help='processes (default one per core)')
     parser.add_argument('--overwrite', action='store_true', help='replace a log that is there')
     args = parser.parse_args(argv)
     for name, low, high in (('clips', 1, 100_000), ('frames', 1, 100_000), ('rate', 1, 120),
-                            ('seed', 0, 2 ** 63), ('quality', 1, 100), ('jobs', 1, 1024)):
+                            ('seed', 0, 2 ** 63), ('arena', 0, 2 ** 63), ('quality', 1, 100),
+                            ('jobs', 1, 1024)):
         value = getattr(args, name)
         if not low <= value <= high:
             raise UserError(f'--{name} must be {low} to {high}, got {value}')

@@ -106,7 +106,9 @@ def test_shapes_are_balanced_and_clips_independent() -> None:
     for block in range(5):
         assert {clip_shape(9, 4 * block + k) for k in range(4)} == set(SHAPES)
     scenes = [clip_scene(9, clip) for clip in range(30)]
-    assert len({scene.hues for scene in scenes}) == 30
+    assert len({scene.hues[2] for scene in scenes}) == 30
+    assert len({(scene.room, *scene.hues[:2]) for scene in scenes}) == 1
+    assert clip_scene(9, 3, arena=1).room != scenes[3].room
     for scene in scenes:
         assert min(hue_difference(scene.hues[2], hue) for hue in scene.hues[:2]) >= 0.08
 

@@ -74,7 +74,7 @@ def ground_truth(scene: Scene, view: View, time: float) -> dict[str, object]:
     return {'shape': scene.solid.shape} | {name: round(value, 6) for name, value in truth.items()}
 
 
-def shoot(seed: int, clip: int, index: int, rate: float, quality: int) -> Frame:
+def shoot(seed: int, clip: int, index: int, rate: float, quality: int, arena: int = 0) -> Frame:
     """
     Make one frame. It depends on the arguments only, not on frames made before.
 
@@ -83,9 +83,10 @@ def shoot(seed: int, clip: int, index: int, rate: float, quality: int) -> Frame:
     :param index: number of the frame within the clip.
     :param rate: frames per second.
     :param quality: of the JPEG, 1 to 100.
+    :param arena: number of the place.
     :return: the frame.
     """
-    scene = clip_scene(seed, clip)
+    scene = clip_scene(seed, clip, arena)
     time = index / rate
     view = scene.view(time)
     image = render(scene, view, np.random.default_rng((seed, 2, clip, index)))

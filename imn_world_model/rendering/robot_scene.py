@@ -2,8 +2,8 @@
 What the simulated robot camera sees and how it drives: one scene per clip, one view per frame.
 
 Lengths are metres, angles radians, times seconds. The object is the same throughout a clip;
-between clips its size and place, all hues, the lamp and the path change, drawn from (seed, clip
-number).
+between clips its size, place and hue, the lamp and the path change, drawn from (seed, clip
+number). The room is drawn from a number of its own: a robot's logs come from one place.
 """
 from dataclasses import dataclass
 from math import atan2, cos, pi, sin
@@ -143,16 +143,45 @@ def clip_shape(seed: int, clip: int) -> str:
     return SHAPES[order[clip % len(SHAPES)]]
 
 
-def clip_scene(seed: int, clip: int) -> Scene:
+@dataclass(frozen=True)
+class Arena:
+    """
+    What all logs of one place share.
+
+    :param room: four low walls around the floor.
+    :param hues: of floor and wall, in [0, 1).
+    :param colours: RGB of floor, wall and of what is above the walls, (3, 3) in [0, 1].
+    """
+
+    room: Room
+    hues: tuple[float, float]
+    colours: np.ndarray
+
+
+def draw_arena(number: int) -> Arena:
+    """:return: the place of that number."""
+    draw = np.random.default_rng((number, 4)).uniform
+    hues = (draw(), draw())
+    while hue_difference(*hues) < _LEAST_HUE_DIFFERENCE:
+        hues = (hues[0], draw())
+    return Arena(Room(draw(2.6, 3.2), draw(1.0, 1.4)), hues, np.stack([
+        hue_colour(hues[0], draw(0.65, 0.95), draw(0.75, 0.95)),
+        hue_colour(hues[1], draw(0.65, 0.95), draw(0.80, 1.00)),
+        hue_colour(0.58, draw(0.05, 0.25), 0.95)]))
+
+
+def clip_scene(seed: int, clip: int, arena: int = 0) -> Scene:
     """
     Draw a clip's scene.
 
     :param seed: of the log.
     :param clip: number of the clip; its scene depends on no other clip.
+    :param arena: number of the place.
     :return: the scene.
     """
     rng = np.random.default_rng((seed, 0, clip))
     draw = rng.uniform
+    place = draw_arena(arena)
 
     def wave(mean: float, swing: float, slowest: float, fastest: float) -> Wave:
         return Wave(mean, swing, 2 * pi / draw(fastest, slowest), draw(0, 2 * pi))
@@ -162,16 +191,13 @@ def clip_scene(seed: int, clip: int) -> Scene:
     half_width = _HALF_WIDTH[shape] * size
     solid = Solid(shape, half_width, _PROPORTION[shape] * half_width, draw(-0.3, 0.3),
                   draw(-0.3, 0.3), draw(0, 2 * pi))
-    hues = (draw(), draw(), draw())
+    hues = (*place.hues, draw())
     while min(hue_difference(hues[2], hue) for hue in hues[:2]) < _LEAST_HUE_DIFFERENCE:
         hues = (*hues[:2], draw())
-    colours = np.stack([
-        hue_colour(hues[0], draw(0.65, 0.95), draw(0.75, 0.95)),
-        hue_colour(hues[1], draw(0.65, 0.95), draw(0.80, 1.00)),
-        hue_colour(hues[2], draw(0.80, 1.00), draw(0.85, 1.00)),
-        hue_colour(0.58, draw(0.05, 0.25), 0.95)])
+    thing = hue_colour(hues[2], draw(0.80, 1.00), draw(0.85, 1.00))
+    colours = np.insert(place.colours, 2, thing, axis=0)
     return Scene(
-        solid=solid, room=Room(draw(2.6, 3.2), draw(1.0, 1.4)), hues=hues, colours=colours,
+        solid=solid, room=place.room, hues=hues, colours=colours,
         tint=1 + draw(-0.06, 0.06) * np.array([1.0, 0.2, -1.0]), size=size,
         azimuth=draw(0, 2 * pi), speed=draw(0.12, 0.35) * rng.choice((-1, 1)),
         distance=wave(draw(1.6, 2.0), draw(0.15, 0.30), 10, 5),
