@@ -1,4 +1,5 @@
 """A network's answers to many images, as plain arrays."""
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +47,7 @@ def observe(network: IndependentModularNetwork, images: np.ndarray,
     :param strategy: how winners are found.
     """
     rows: list[tuple[np.ndarray, ...]] = []
-    for start in range(0, len(images), BATCH):
-        part = torch.from_numpy(np.ascontiguousarray(images[start:start + BATCH]))
-        image = part.movedim(-1, 1).float() / 255.0
+    for image in _batches(images):
         output = network(image, strategy)
         encoding = output.encoding
         error = (output.recon.clamp(0, 1) - image).square().mean((1, 2, 3))
@@ -56,3 +55,23 @@ def observe(network: IndependentModularNetwork, images: np.ndarray,
         rows.append((output.identity.numpy(), output.subset.numpy(), output.score.numpy(),
                      encoding.mu.flatten(1).numpy(), encoding.kl.numpy(), error.numpy(), recon))
     return Observation(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+@torch.no_grad()
+def latent_means(network: IndependentModularNetwork, images: np.ndarray) -> np.ndarray:
+    """
+    Encode images; no search, no decoding.
+
+    :param network: in evaluation mode.
+    :param images: (K, S, S, 3) uint8, K at least 1.
+    :return: (K, m*L) posterior means.
+    """
+    return np.concatenate([network.encode(image).mu.flatten(1).numpy()
+                           for image in _batches(images)])
+
+
+def _batches(images: np.ndarray) -> Iterator[torch.Tensor]:
+    """:return: (B, 3, S, S) float32 in [0, 1], batch after batch."""
+    for start in range(0, len(images), BATCH):
+        part = torch.from_numpy(np.ascontiguousarray(images[start:start + BATCH]))
+        yield part.movedim(-1, 1).float() / 255.0
