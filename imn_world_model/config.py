@@ -194,19 +194,20 @@ _SINGLE = replace(_CLIPS, train=replace(_CLIPS.train, share='augment', recolor=T
 # Section III-C2: labels reach training.
 _ID_CLASSIFIER = replace(_CLIPS, loss=replace(_CLIPS.loss, classifier_weight=50.0),
                          train=replace(_CLIPS.train, share='none', views=1))
+# The paper's recipe as it stands: every candidate decoded, no schedule, no sharing.
+_PAPER = Config(
+    loss=LossConfig(choice_weight=0.0, independence='hessian', independence_weight=20.0),
+    train=TrainConfig(batch_size=256, learning_rate=1e-4, search='exhaustive'))
 _DEBUG_MODEL = ModelConfig(
     image_size=32, num_modules=3, num_identities=3, num_latents=2, matrix_size=6,
     encoder_channels=(16, 32), decoder_channels=(32, 16), encoder_features=32,
     decoder_hidden=32)
 
+_BASES = {'paper': _PAPER, 'clips': _CLIPS, 'log': _LOG, 'single': _SINGLE,
+          'id_classifier': _ID_CLASSIFIER}
 PRESETS: dict[str, Config] = {
-    # The paper's recipe as it stands: every candidate decoded, no schedule, no sharing.
-    'paper': Config(
-        loss=LossConfig(choice_weight=0.0, independence='hessian', independence_weight=20.0),
-        train=TrainConfig(batch_size=256, learning_rate=1e-4, search='exhaustive')),
-    **{name: config for base, big in (('clips', _CLIPS), ('log', _LOG), ('single', _SINGLE),
-                                      ('id_classifier', _ID_CLASSIFIER))
-       for name, config in ((base, big), (f'{base}32', _small(big)))},
+    **_BASES,
+    **{f'{name}32': _small(config) for name, config in _BASES.items()},
     'debug': Config(
         model=_DEBUG_MODEL,
         train=TrainConfig(steps=60, batch_size=32, learning_rate=5e-3, share='clip', views=4,
