@@ -2,11 +2,12 @@
 import numpy as np
 import pytest
 
-from imn_world_model.rendering.raycast import FLOOR, SHAPES, SKY, WALL, Room, Solid, Spot
+from imn_world_model.rendering.raycast import FLOOR, SHAPES, SKY, UNSEEN, WALL, Room, Solid, Spot
 
 WIDTH, HEIGHT = 1.1, 3.0
 SOLID = {shape: Solid(shape, WIDTH, 2 * WIDTH if shape in ('cube', 'sphere') else HEIGHT,
-                      x=0.4, z=-0.3, yaw=0.5) for shape in SHAPES}
+                      x=0.4, z=-0.3, yaw=0.5) for shape in (*SHAPES, 'cone')}
+SOLID['torus'] = Solid('torus', 1.6, 1.2, x=0.4, z=-0.3, yaw=0.5)
 
 
 def inside(solid: Solid, point: np.ndarray) -> np.ndarray:
@@ -21,6 +22,11 @@ def inside(solid: Solid, point: np.ndarray) -> np.ndarray:
                 & (y > 0) & (y < solid.height))
     if solid.shape == 'cylinder':
         return (r < solid.width) & (y > 0) & (y < solid.height)
+    if solid.shape == 'cone':
+        return (y > 0) & (y < solid.height) & (r < solid.width * (1 - y / solid.height))
+    if solid.shape == 'torus':
+        tube = solid.height / 2
+        return (r - (solid.width - tube)) ** 2 + (y - tube) ** 2 < tube ** 2
     nearest = np.clip(y, solid.width, solid.height - solid.width)
     return r ** 2 + (y - nearest) ** 2 < solid.width ** 2
 
@@ -35,7 +41,7 @@ def random_rays(count: int) -> tuple[np.ndarray, np.ndarray]:
     return origin, direction / np.linalg.norm(direction, axis=0)
 
 
-@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('shape', (*SHAPES, *UNSEEN))
 def test_solid_hit_matches_marching(shape: str) -> None:
     solid = SOLID[shape]
     origin, direction = random_rays(400)

@@ -11,6 +11,8 @@ from math import cos, hypot, sin, sqrt
 import numpy as np
 
 SHAPES = ('cube', 'cylinder', 'sphere', 'capsule')
+# In no training data: what a model should find novel.
+UNSEEN = ('cone', 'torus')
 FLOOR, WALL, OBJECT, SKY = range(4)
 
 # A surface point must not shade itself through rounding.
@@ -25,10 +27,10 @@ def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class Solid:
     """
-    One of the four shapes, standing on the floor.
+    One of the shapes, standing on the floor.
 
-    :param shape: a name from :data:`SHAPES`.
-    :param width: half side of the cube, radius of the others.
+    :param shape: a name from :data:`SHAPES` or :data:`UNSEEN`.
+    :param width: half side of the cube, (outer) radius of the others.
     :param height: from the floor to the top.
     :param x: position on the floor.
     :param z: position on the floor.
@@ -193,7 +195,52 @@ def _capsule(origin: np.ndarray, direction: np.ndarray, width: float, height: fl
                      _ball(origin, direction, width, height - width)])
 
 
-_CASTS = dict(zip(SHAPES, (_cube, _cylinder, _sphere, _capsule), strict=True))
+def _cone(origin: np.ndarray, direction: np.ndarray, width: float, height: float
+          ) -> tuple[np.ndarray, np.ndarray]:
+    """:return: entry into an upright cone, seen from outside and above its floor."""
+    slope = width / height
+    below = height - origin[1]                               # depth under the tip
+    a = direction[0] ** 2 + direction[2] ** 2 - (slope * direction[1]) ** 2
+    b = (origin[0] * direction[0] + origin[2] * direction[2]
+         + slope ** 2 * below * direction[1])
+    c = origin[0] ** 2 + origin[2] ** 2 - (slope * below) ** 2
+    with np.errstate(divide='ignore', invalid='ignore'):
+        root = np.sqrt(b * b - a * c)
+        candidates = []
+        for distance in ((-b - root) / a, (-b + root) / a):
+            point = origin + distance * direction
+            radius = np.hypot(point[0], point[2])
+            normal = np.stack((point[0], slope * radius, point[2]))
+            normal = normal / (np.hypot(1.0, slope) * radius)
+            # Inside the height: the same equation holds for the mirrored cone above the tip.
+            meets = (point[1] >= 0) & (point[1] <= height) & (dot(normal, direction) < 0)
+            candidates.append((np.where(meets, distance, np.inf), normal))
+    return _nearest(candidates)
+
+
+def _torus(origin: np.ndarray, direction: np.ndarray, width: float, height: float
+           ) -> tuple[np.ndarray, np.ndarray]:
+    """:return: entry into a ring lying on the floor, by sphere tracing (Hart 1996)."""
+    tube = height / 2
+    ring = width - tube
+    length = np.sqrt(dot(direction, direction))
+    distance = np.zeros(direction.shape[1], direction.dtype)
+    for _ in range(_TORUS_STEPS):
+        point = origin + distance * direction
+        round_ring = np.hypot(point[0], point[2]) - ring
+        gap = np.hypot(round_ring, point[1] - tube) - tube
+        distance = distance + gap / length
+    found = (gap < _TORUS_GAP * tube) & (distance > 0)
+    share = round_ring / np.hypot(point[0], point[2])
+    normal = np.stack((point[0] * share, point[1] - tube, point[2] * share))
+    normal = normal / np.sqrt(dot(normal, normal))
+    return np.where(found, distance, np.inf), normal
+
+
+# Enough for grazing rays; a surface is met within a thousandth of the tube.
+_TORUS_STEPS, _TORUS_GAP = 80, 1e-3
+_CASTS = dict(zip((*SHAPES, *UNSEEN), (_cube, _cylinder, _sphere, _capsule, _cone, _torus),
+                  strict=True))
 
 
 @dataclass(frozen=True)

@@ -114,10 +114,15 @@ def geometry_layers(scale: int, shape: int, orientation: int, size: int = IMAGE_
     :return: (5, size, size) float32: coverage times shade of floor, wall and object, coverage of
         the sky, and white gloss; each the mean over the pixel's rays.
     """
+    width, height = (FACTOR_VALUES[3][scale] * extent for extent in SIZES[SHAPES[shape]])
+    return solid_layers(Solid(SHAPES[shape], width, height), orientation, size, supersamples)
+
+
+def solid_layers(solid: Solid, orientation: int, size: int = IMAGE_SIZE,
+                 supersamples: int = SUPERSAMPLES) -> np.ndarray:
+    """:return: the same for any solid in the room."""
     origin, direction, forward = camera_rays(orientation, size * supersamples)
     material, distance, normal = ROOM.hit(origin, direction)
-    width, height = (FACTOR_VALUES[3][scale] * extent for extent in SIZES[SHAPES[shape]])
-    solid = Solid(SHAPES[shape], width, height)
     object_distance, object_normal = solid.hit(origin, direction)
     on_object = object_distance < distance
     material = np.where(on_object, OBJECT, material)
