@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from ros_graph import PATIENCE, ROOT
+from ros_graph import PATIENCE, ROOT, slowdown, wait_until
 
 from imn_world_model.bench import node
 from imn_world_model.errors import UserError
@@ -38,10 +38,18 @@ def test_bench_of_a_broken_model_is_one_error(tmp_path, monkeypatch):
 def test_bench_counts_answers_and_drops_and_finds_the_image_path_short(tiny_model):
     images = node.demo_images()
     with node.bench(tiny_model, 2, images[0]) as two:
-        load = two.load(images, 10.0, 1.0)
-        assert 0.0 <= load.drops < 1.0
+        loads = []
+
+        def answered():
+            loads.append(two.load(images, 10.0, 1.0))
+            return loads[-1].drops < 1.0
+
+        # On a very busy machine no answer may come in time.
+        wait_until(answered, 'answers')
+        load = loads[-1]
         assert len(load.latency) == round(20 * (1 - load.drops))
         assert load.latency.min() > 0.0
         assert two.memory() > 20.0
     # No copy to a list, no loop over pixels: those take tens of milliseconds.
-    assert max(node.image_path_seconds(tiny_model)) < 0.005
+    seconds = max(node.image_path_seconds(tiny_model))
+    assert seconds < 0.005 * slowdown()
