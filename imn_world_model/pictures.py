@@ -50,13 +50,27 @@ def identity_images(network: IndependentModularNetwork) -> np.ndarray:
 
 
 @torch.no_grad()
+def exchanged_identities(network: IndependentModularNetwork, images: np.ndarray) -> np.ndarray:
+    """
+    The winner's modules on every identity: what changes along a row is what an identity holds.
+
+    :param network: in evaluation mode, on the CPU.
+    :param images: (K, S, S, 3) uint8.
+    :return: (K, n, S, S, 3) uint8.
+    """
+    batch = torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, 1).float() / 255.0
+    transform = network(batch).transform                                 # (K, u, u)
+    return to_uint8(network.decoder(transform[:, None] @ network.identities()))
+
+
+@torch.no_grad()
 def write_pictures(network: IndependentModularNetwork, images: np.ndarray, folder: Path) -> None:
     """
-    Reconstructions and identities as PNG files.
+    Reconstructions, identities, and each image's modules on each identity, as PNG files.
 
     :param network: in evaluation mode, on the CPU.
     :param images: (K, S, S, 3) uint8 examples, a dozen or so.
-    :param folder: where ``reconstructions.png`` and ``identities.png`` go.
+    :param folder: where ``reconstructions.png``, ``identities.png`` and ``exchanged.png`` go.
     """
     batch = torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, 1).float() / 255.0
     output = network(batch)
@@ -64,3 +78,5 @@ def write_pictures(network: IndependentModularNetwork, images: np.ndarray, folde
     write_png(folder / 'reconstructions.png',
               grid([images, to_uint8(output.recon), identities[output.identity.numpy()]]))
     write_png(folder / 'identities.png', grid([identities]))
+    write_png(folder / 'exchanged.png',
+              grid([np.stack(images), *exchanged_identities(network, images).swapaxes(0, 1)]))
