@@ -61,12 +61,29 @@ class Decoder(nn.Module):
         :param hidden: (..., hidden).
         :return: (..., 3, H, W), about [0, 1]; clamped only where it is shown.
         """
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        cells = torch.relu(self.expand(rows)).unflatten(-1, (GRID, GRID, -1))
+        return self.picture(self.cells(hidden)).to(hidden.dtype)
+
+    def cells(self, hidden: Tensor) -> Tensor:
+        """
+        The second layer: the small grid of cells, in the layer's own precision.
+
+        :param hidden: (..., hidden).
+        :return: (..., GRID*GRID*channels).
+        """
+        return torch.relu(self.expand(hidden.to(self.expand.weight.dtype)))
+
+    def picture(self, cells: Tensor) -> Tensor:
+        """
+        What is left of :meth:`image` after :meth:`cells`.
+
+        :param cells: (..., GRID*GRID*channels).
+        :return: (..., 3, H, W).
+        """
+        rows = cells.reshape(-1, cells.shape[-1]).unflatten(-1, (GRID, GRID, -1))
         for layer in self.splits:
-            cells = split(torch.relu(layer(cells)), 2)
-        flat = split(self.pixels(cells), PATCH).permute(0, 3, 1, 2)
-        return flat.reshape(*hidden.shape[:-1], *flat.shape[1:])
+            rows = split(torch.relu(layer(rows)), 2)
+        flat = split(self.pixels(rows), PATCH).permute(0, 3, 1, 2)
+        return flat.reshape(*cells.shape[:-1], *flat.shape[1:])
 
     def coarse(self, hidden: Tensor) -> Tensor:
         """

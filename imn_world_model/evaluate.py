@@ -13,11 +13,13 @@ from imn_world_model import metrics, report
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.data.frames import Frames, load_frames
 from imn_world_model.errors import UserError
-from imn_world_model.observe import Observation, observe
-from imn_world_model.pictures import grid, identity_images
+from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.observe import Observation, latent_means, observe
+from imn_world_model.pictures import exchanged_identities, grid, identity_images
 from imn_world_model.rendering.shapes3d import FACTOR_SIZES, FACTORS, Shapes3D
 from imn_world_model.run import Run, load_run
-from imn_world_model.winner import exhaustive
+from imn_world_model.shortlist import shortlist_for
+from imn_world_model.winner import Strategy, exhaustive
 
 SPLITS = {'train': 0, 'validation': 1, 'test': 2}
 EXAMPLES = 10
@@ -43,7 +45,7 @@ def evaluate(run: Run, frames: Frames, split: str, limit: int, seed: int,
     if limit and len(rows) > limit:
         rows = np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
     images = frames.images[rows]
-    seen = observe(run.network, images, keep_recon=True)
+    seen = observe(run.network, images, keep_recon=True, strategy=exhaustive)
     n, m = run.config.model.num_identities, run.config.model.num_modules
     labels = {name: values[rows] for name, values in frames.labels.items()
               if (values[rows] >= 0).all() and len(np.unique(values[rows])) > 1}
@@ -117,19 +119,20 @@ def _disentanglement(run: Run, seen: Observation, labels: dict[str, np.ndarray],
         sizes = tuple(FACTOR_SIZES[k] for k in keep)
         with bar:
             result['factor_vae'] = metrics.factor_vae_score(
-                lambda images: observe(run.network, images).latents, render, sizes, seed=seed)
+                lambda images: latent_means(run.network, images), render, sizes, seed=seed)
     return result
 
 
-def search_agreement(run: Run, images: np.ndarray) -> dict[str, float]:
+def search_agreement(network: IndependentModularNetwork, images: np.ndarray,
+                     strategy: Strategy) -> dict[str, float]:
     """
-    Compare the fast search with the exhaustive one.
+    Compare a search with the exhaustive one.
 
     :param images: (K, S, S, 3) uint8.
     :return: share of images with the same ``identity``, and with the same ``subset`` too.
     """
-    fast = observe(run.network, images)
-    whole = observe(run.network, images, strategy=exhaustive)
+    fast = observe(network, images, strategy=strategy)
+    whole = observe(network, images, strategy=exhaustive)
     identity = fast.identity == whole.identity
     return {'images': len(images), 'identity': float(identity.mean()),
             'identity_and_subset': float((identity & (fast.subset == whole.subset)).mean())}
@@ -142,7 +145,10 @@ def _picture_sections(run: Run, images: np.ndarray, seen: Observation,
     sections = [
         report.section('Fig. 2', '', None, [
             report.picture('(a) example images', grid([images[shown]])),
-            report.picture('(b) each identity decoded alone', grid([alone]))]),
+            report.picture('(b) each identity decoded alone', grid([alone])),
+            report.picture('(c) the modules of each example on every identity', grid(
+                [images[shown], *exchanged_identities(run.network, images[shown]).swapaxes(0, 1)]))
+        ]),
         report.section('Reconstructions', f'Squared error per pixel and channel '
                        f'{seen.error.mean():.5f}.', None, [
                            report.picture('images, winners, their identities alone',
@@ -191,7 +197,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.compare_search:
         rows = np.flatnonzero(frames.split == SPLITS[options.split])
         chosen = np.random.default_rng(options.seed).permutation(rows)[:options.compare_search]
-        figures['search_agreement'] = search_agreement(run, frames.images[np.sort(chosen)])
+        figures['search_agreement'] = search_agreement(
+            run.network, frames.images[np.sort(chosen)], shortlist_for(run.network, frames))
     page = report.render(f'Run {run.path.name}', f'{figures["images"]} {options.split} images of '
                          f'{", ".join(map(str, options.data))}, step {run.step}', sections)
     for name, text in (('metrics.json', json.dumps(figures, indent=2)), ('report.html', page)):

@@ -1,10 +1,12 @@
 """``python -m imn_world_model.export``: a trained run as one ONNX file, checked against torch."""
 import argparse
+import copy
 import json
 import logging
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,21 +18,37 @@ from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.config import to_dict
 from imn_world_model.data.frames import load_frames
 from imn_world_model.errors import UserError
+from imn_world_model.evaluate import search_agreement
 from imn_world_model.inference import FORMAT_VERSION, OUTPUTS
 from imn_world_model.metrics import name_identities
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import observe
 from imn_world_model.run import Run, load_run
-from imn_world_model.winner import STRATEGIES, Strategy
+from imn_world_model.shortlist import shortlist_for
+from imn_world_model.winner import Strategy, coarse_to_fine, exhaustive
 
 OPSET = 18
 # Share of validation images that fall below the novelty threshold, by construction.
 FALSE_ALARM_RATE = 0.01
 MAX_CALIBRATION_IMAGES = 2000
-# Agreement that is asked of the file before it is placed.
-MATRIX_TOLERANCE = 1e-4
-# Two candidates whose scores differ by less than this, relatively, are a tie: either may win.
-TIE = 1e-5
+MAX_COMPARED_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """
+    How far the file's answers may lie from torch's in float32.
+
+    :param matrix: of matrices, coordinates and scores, relative to the largest of each.
+    :param tie: two candidates whose scores differ by less, relatively, are a tie: either may win.
+    """
+
+    matrix: float
+    tie: float
+
+
+# Ten bits of mantissa, through a dozen layers.
+TOLERANCE = {'float32': Tolerance(1e-4, 1e-5), 'float16': Tolerance(2e-2, 1e-2)}
 
 
 class DeployedNetwork(nn.Module):
@@ -102,7 +120,8 @@ def calibrate(network: nn.Module, images: np.ndarray) -> Calibration:
 
 
 def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[str, str],
-                examples: np.ndarray, strategy: str = 'fast') -> None:
+                examples: np.ndarray, strategy: Strategy = coarse_to_fine,
+                precision: str = 'float32') -> None:
     """
     Write an ONNX file that gives the network's answers, or leave no file at all.
 
@@ -110,10 +129,13 @@ def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[s
     :param path: the ``.onnx`` file.
     :param metadata: further ``metadata_props``.
     :param examples: (K, S, S, 3) uint8 real images, checked beside random ones; may be empty.
-    :param strategy: key of ``winner.STRATEGIES``.
+    :param strategy: how the winner is found.
+    :param precision: key of :data:`TOLERANCE`; in ``float16`` the wide layers compute in half
+        precision, matrices and scores in single. Inputs and outputs are the same in both.
     :raises UserError: when ONNX Runtime's answers differ from torch's.
     """
-    deployed = DeployedNetwork(network.eval(), STRATEGIES[strategy]).eval()
+    reference = DeployedNetwork(network.eval(), strategy).eval()
+    deployed = reference if precision == 'float32' else halved(reference)
     size = network.config.image_size
     rng = np.random.default_rng(0)
     with atomic_path(path) as scratch:
@@ -135,7 +157,24 @@ def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[s
         for batch in (_noise(rng, 1, size), _noise(rng, 3, size), _noise(rng, 16, size),
                       examples[:16]):
             if len(batch):
-                _compare(deployed, scratch, batch)
+                _compare(reference, scratch, batch, path.name, TOLERANCE[precision])
+
+
+def halved(deployed: DeployedNetwork) -> DeployedNetwork:
+    """
+    A copy whose wide layers are in float16.
+
+    The layers on matrices stay: sixty-fourfold squaring inside exp, and the differences between
+    candidates' scores, need single precision.
+
+    :param deployed: in float32, left as it is.
+    """
+    deployed = copy.deepcopy(deployed)
+    modules, decoder = deployed.network.compositional, deployed.network.decoder
+    for layer in (modules.embed, *modules.merges, modules.features, decoder.expand,
+                  *decoder.splits, decoder.pixels):
+        layer.half()
+    return deployed
 
 
 def _noise(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
@@ -143,7 +182,8 @@ def _noise(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _compare(deployed: DeployedNetwork, path: Path, images: np.ndarray) -> None:
+def _compare(deployed: DeployedNetwork, path: Path, images: np.ndarray, name: str,
+             tolerance: Tolerance) -> None:
     """Raise when the file's answers to a batch are not torch's."""
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     images = np.ascontiguousarray(images)
@@ -153,26 +193,32 @@ def _compare(deployed: DeployedNetwork, path: Path, images: np.ndarray) -> None:
     same = (ours['identity'] == theirs['identity']) & (ours['active'] == theirs['active']).all(1)
     # A tie may fall either way; its two winners must then score alike.
     gap = np.abs(ours['score'] - theirs['score']) / np.abs(ours['score']).clip(1e-6)
-    if not (same | (gap < TIE)).all():
-        raise UserError(f'export of {path.name} failed its check: {int((~same).sum())} of '
+    if not (same | (gap < tolerance.tie)).all():
+        raise UserError(f'export of {name} failed its check: {int((~same).sum())} of '
                         f'{len(images)} winners differ between torch and ONNX Runtime')
-    for name in ('transform', 'module_transforms', 'latent_mean', 'latent_variance',
-                 'identity_scores'):
-        error = np.abs(ours[name] - theirs[name])[same].max(initial=0.0)
-        scale = np.abs(ours[name]).max()
-        if error > MATRIX_TOLERANCE * scale:
-            raise UserError(f'export of {path.name} failed its check: {name} differs by '
+    for output in ('transform', 'module_transforms', 'latent_mean', 'latent_variance',
+                   'identity_scores'):
+        error = np.abs(ours[output] - theirs[output])[same].max(initial=0.0)
+        scale = np.abs(ours[output]).max()
+        if not error <= tolerance.matrix * scale:
+            raise UserError(f'export of {name} failed its check: {output} differs by '
                             f'{error / scale:.1e} (relative) between torch and ONNX Runtime')
 
 
-def run_metadata(run: Run, name: str, labels: list[str], calibration: Calibration
+def run_metadata(run: Run, name: str, labels: list[str], calibration: Calibration,
+                 search: dict[str, Any] | None = None, precision: str = 'float32'
                  ) -> dict[str, str]:
-    """:return: the ``metadata_props`` of the contract."""
+    """
+    The ``metadata_props`` of the contract.
+
+    :param search: how the winner is found, and how often that is the exhaustive search's.
+    """
     config = {**to_dict(run.config), 'crop': asdict(run.data_options.crop)}
     return {'imn_format_version': FORMAT_VERSION, 'name': name, 'labels': json.dumps(labels),
             'config': json.dumps(config), 'training_data_hash': run.data_hash,
             'novelty_threshold': repr(calibration.novelty_threshold),
-            'temperature': repr(calibration.temperature)}
+            'temperature': repr(calibration.temperature), 'precision': precision,
+            'search': json.dumps(search or {})}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -181,8 +227,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--run', type=Path, required=True, help='run folder that train wrote')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.onnx')
     parser.add_argument('--data', nargs='+', type=Path, metavar='PATH',
-                        help='data of the run (default: where training read it); its validation '
-                             'images set the novelty threshold and the confidence')
+                        help='data of the run (default: where training read it); its training '
+                             'images fit the fast search, its validation images set the novelty '
+                             'threshold and the confidence')
     parser.add_argument('--labels', nargs='+', metavar='NAME',
                         help='a name for each identity, in order')
     parser.add_argument('--label', metavar='FACTOR',
@@ -190,32 +237,48 @@ def main(arguments: list[str] | None = None) -> None:
                              'shape')
     parser.add_argument('--ground-truth-topic', metavar='TOPIC',
                         help='topic of a log that carries the labels for --label')
-    parser.add_argument('--strategy', choices=tuple(STRATEGIES), default='fast',
+    parser.add_argument('--strategy', choices=('fast', 'exhaustive'), default='fast',
                         help='how the winner is found')
+    parser.add_argument('--float16', action='store_true',
+                        help='wide layers in half precision: half the file, for GPUs')
     options = parser.parse_args(arguments)
 
     run = load_run(options.run)
     n = run.config.model.num_identities
+    if options.labels and len(options.labels) != n:
+        raise UserError(f'--labels has {len(options.labels)} names for {n} identities')
     paths = options.data or [Path(path) for path in run.data_paths]
     frames = load_frames(paths, replace(run.data_options,
                                         ground_truth_topic=options.ground_truth_topic))
+    if options.label and options.label not in frames.labels:
+        raise UserError(f"the data has no label '{options.label}'; it has "
+                        f'{", ".join(frames.labels) or "none"}')
     chosen = np.flatnonzero(frames.split == 1)[:MAX_CALIBRATION_IMAGES]
     images = frames.images[chosen]
-    deployed = DeployedNetwork(run.network, STRATEGIES[options.strategy]).eval()
+    search: dict[str, Any] = {'strategy': options.strategy}
+    strategy: Strategy = exhaustive
+    if options.strategy == 'fast':
+        strategy = shortlist_for(run.network, frames)
+        search |= strategy.facts()
+    deployed = DeployedNetwork(run.network, strategy).eval()
+    if options.strategy == 'fast' and len(images):
+        few = images[np.random.default_rng(0).permutation(len(images))[:MAX_COMPARED_IMAGES]]
+        search['agreement'] = search_agreement(run.network, few, strategy)
     calibration = calibrate(deployed, images)
-    if options.labels and len(options.labels) != n:
-        raise UserError(f'--labels has {len(options.labels)} names for {n} identities')
     labels = options.labels or [f'identity {j}' for j in range(n)]
     if options.label:
-        if options.label not in frames.labels:
-            raise UserError(f"the data has no label '{options.label}'; it has "
-                            f'{", ".join(frames.labels) or "none"}')
-        labels = name_identities(observe(run.network, images).identity,
+        labels = name_identities(observe(run.network, images, strategy=strategy).identity,
                                  frames.labels[options.label][chosen],
                                  frames.label_names[options.label], n)
-    metadata = run_metadata(run, options.out.stem, labels, calibration)
-    export_onnx(run.network, options.out, metadata, images[:16], options.strategy)
+    precision = 'float16' if options.float16 else 'float32'
+    metadata = run_metadata(run, options.out.stem, labels, calibration, search, precision)
+    export_onnx(run.network, options.out, metadata, images[:16], strategy, precision)
     print(f'{options.out}: identities {", ".join(labels)}; checked against torch')
+    if 'agreement' in search:
+        agreement = search['agreement']
+        print(f'the fast search found the identity of the exhaustive one in '
+              f'{100 * agreement["identity"]:.2f} % of {agreement["images"]} validation images, '
+              f'its modules too in {100 * agreement["identity_and_subset"]:.2f} %')
 
 
 if __name__ == '__main__':

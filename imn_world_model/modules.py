@@ -71,14 +71,16 @@ class CompositionalModules(nn.Module):
         :return: ``mu`` (B, m, L), ``logvar`` (B, m, L), ``group_feature`` (B, m, u, u).
         """
         m, _, u, _ = self.basis.shape
-        cells = merge(image.permute(0, 2, 3, 1), PATCH)                  # (B, g, g, 48)
+        # The wide layers may be in half precision, see export.halved.
+        pixels = image.permute(0, 2, 3, 1).to(self.embed.weight.dtype)
+        cells = merge(pixels, PATCH)                                     # (B, g, g, 48)
         rows = cells.flatten(0, 2).expand(m, -1, -1)                     # (m, B*g*g, 48)
         value = torch.relu(self.embed(rows)).unflatten(1, cells.shape[:3])
         for layer in self.merges:
             cells = merge(value, 2)                                      # (m, B, g/2, g/2, 4c)
             value = torch.relu(layer(cells.flatten(1, 3))).unflatten(1, cells.shape[1:4])
-        features = torch.relu(self.features(value.flatten(2)))           # (m, B, features)
-        offset = self.group(features)                                    # (m, B, u*u)
+        features = torch.relu(self.features(value.flatten(2))).to(image.dtype)
+        offset = self.group(features)                     # (m, B, features) to (m, B, u*u)
         moments = self.coordinates(torch.relu(self.hidden(offset)))      # (m, B, 2L)
         mu, logvar = moments.transpose(0, 1).chunk(2, dim=-1)            # (B, m, L) each
         eye = torch.eye(u, dtype=image.dtype, device=image.device)

@@ -14,6 +14,7 @@ from imn_world_model.config import preset
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.errors import UserError
 from imn_world_model.export import (
+    TOLERANCE,
     Calibration,
     DeployedNetwork,
     calibrate,
@@ -24,6 +25,7 @@ from imn_world_model.inference import OUTPUTS, ImnModel, ModelError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.preprocess import Crop
 from imn_world_model.run import Run
+from imn_world_model.shortlist import fit_shortlist
 from imn_world_model.winner import coarse_to_fine
 
 LABELS = ['cup', 'box', 'ball']
@@ -177,6 +179,79 @@ def test_files_that_are_no_model_name_the_cause(file: Path, tmp_path: Path) -> N
         ImnModel(edited(file, tmp_path, config='{}'), ['cpu'])
     with pytest.raises(ModelError, match='broken metadata'):
         ImnModel(edited(file, tmp_path, temperature='warm'), ['cpu'])
+    with pytest.raises(ModelError, match='2 labels for 3 identities'):
+        ImnModel(edited(file, tmp_path, labels='["a", "b"]'), ['cpu'])
+    node = onnx.helper.make_node('Identity', ['x'], ['y'])
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in 'xy')
+    foreign = onnx.helper.make_model(
+        onnx.helper.make_graph([node], 'other', [x], [y]), ir_version=10,
+        opset_imports=[onnx.helper.make_opsetid('', 18)])
+    onnx.save(foreign, tmp_path / 'foreign.onnx')
+    with pytest.raises(ModelError, match='not of this project'):
+        ImnModel(tmp_path / 'foreign.onnx', ['cpu'])
+
+
+def test_metadata_of_any_content_is_an_error_that_names_the_file(file: Path, tmp_path: Path
+                                                                 ) -> None:
+    model = ImnModel(file, ['cpu'])
+    good = json.loads(onnx_metadata(file)['config'])
+    sizes = [{**good, 'model': {**good['model'], key: value}}
+             for key in ('image_size', 'num_modules', 'num_identities', 'num_latents',
+                         'matrix_size') for value in (0, 7, '32', None, [1], 1e9)]
+    crops = [{**good, 'crop': crop} for crop in
+             (None, [], {}, {'mode': 'center'}, {'mode': 'zoom', 'roi': None},
+              {'mode': 'none', 'roi': [1, 2]}, {'mode': 'none', 'roi': 'here'},
+              {'mode': 'none', 'roi': [0, 0, 'a', 5]})]
+    configs = [*sizes, *crops, {}, [], None, 3, 'x', {'model': []}, {'model': None}]
+    cases = [('config', json.dumps(config)) for config in configs]
+    cases += [('labels', text) for text in ('', '3', 'null', '{', '["a"]', '["a", 1, 2, 3]')]
+    cases += [(key, text) for key in ('temperature', 'novelty_threshold')
+              for text in ('', 'x', '[1]')]
+    cases += [('temperature', text) for text in ('0', '-1', 'nan')]
+    cases += [('config', 'not JSON'), ('imn_format_version', '')]
+    for key, text in cases:
+        with pytest.raises(UserError) as raised:
+            ImnModel(edited(file, tmp_path, **{key: text}), ['cpu'])
+        assert 'edited.onnx' in str(raised.value), (key, text)
+    assert model.predict(images(1)).identity.shape == (1,)
+
+
+def onnx_metadata(file: Path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+
+
+@pytest.mark.parametrize('precision', ['float32', 'float16'])
+def test_fitted_search_is_exported_in_either_precision(network: IndependentModularNetwork,
+                                                       file: Path, tmp_path: Path,
+                                                       precision: str) -> None:
+    strategy = fit_shortlist(network, images(40, 1), progress=False)
+    metadata = onnx_metadata(file)
+    for key in set(metadata) - {'imn_format_version', 'name', 'labels', 'config', 'temperature',
+                                'training_data_hash', 'novelty_threshold'}:
+        del metadata[key]
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    export_onnx(network, tmp_path / 'm.onnx', metadata, images(16, 2), strategy, precision)
+    for name, value in network.state_dict().items():      # halving is done on a copy
+        assert torch.equal(value, before[name]) and value.dtype == before[name].dtype
+    weights = onnx.load(tmp_path / 'm.onnx').graph.initializer
+    halves = sum(item.data_type == onnx.TensorProto.FLOAT16 for item in weights)
+    assert (halves >= 10) == (precision == 'float16')
+    model = ImnModel(tmp_path / 'm.onnx', ['cpu'])
+    tolerance = TOLERANCE[precision]
+    for count in (1, 2, 7, 32):
+        with torch.no_grad():
+            expected = dict(zip(OUTPUTS, DeployedNetwork(network, strategy)(
+                torch.from_numpy(images(count, 3))), strict=True))
+        winner = model.predict(images(count, 3))
+        for name, value in expected.items():          # the contract's types, whatever the inside
+            assert getattr(winner, name).dtype == value.numpy().dtype, name
+        same = winner.identity == expected['identity'].numpy()
+        same &= (winner.active == expected['active'].numpy()).all(1)
+        assert same.mean() >= (1.0 if precision == 'float32' else 0.9)
+        for name in ('transform', 'module_transforms', 'latent_mean', 'latent_variance'):
+            value = expected[name].numpy()
+            error = np.abs(getattr(winner, name) - value)[same].max()
+            assert error <= tolerance.matrix * np.abs(value).max(), name
 
 
 def test_bit_flips_never_crash_the_process(file: Path, tmp_path: Path) -> None:

@@ -11,19 +11,33 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line of the benchmarks."""
     parser = argparse.ArgumentParser(prog='imn_world_model.bench', description=__doc__)
     parser.add_argument('--winner', action='store_true', help='cost of finding the winner')
+    parser.add_argument('--growth', action='store_true',
+                        help='how that cost grows with modules and identities (and a picture)')
+    parser.add_argument('--novelty', action='store_true',
+                        help='what a model of 3Dshapes flags: unseen solids, textures')
     parser.add_argument('--decode', action='store_true', help='speed of reading a JPEG log')
     parser.add_argument('--node', action='store_true',
                         help='rates, latency and load of the ROS 2 node (needs ROS 2)')
-    parser.add_argument('--model', type=Path, metavar='FILE.onnx', help='for --node')
-    parser.add_argument('--run', type=Path, help='run folder for --winner (default: untrained '
-                                                 'network of the base sizes)')
+    parser.add_argument('--model', type=Path, metavar='FILE.onnx', help='for --node, --novelty')
+    parser.add_argument('--run', type=Path,
+                        help='run folder for --winner: agreement on its test split too (default: '
+                             'an untrained network of the base sizes)')
+    parser.add_argument('--compare', type=int, default=0, metavar='N',
+                        help='test images for that agreement (default: all)')
     parser.add_argument('--out', type=Path, default=Path('bench.json'), metavar='FILE.json')
     options = parser.parse_args(arguments)
-    everything = not (options.winner or options.decode or options.node)
+    parts = ('winner', 'growth', 'novelty', 'decode', 'node')
+    everything = not any(getattr(options, part) for part in parts)
     figures: dict[str, dict[str, float]] = {}
     if options.winner or everything:
         from imn_world_model.bench import winner
-        figures['winner'] = winner.run(options.run)
+        figures['winner'] = winner.run(options.run, options.compare)
+    if options.growth or everything:
+        from imn_world_model.bench import growth
+        figures['growth'] = growth.run(options.out.with_suffix('.png'))
+    if options.novelty or everything:
+        from imn_world_model.bench import novelty
+        figures['novelty'] = novelty.run(options.model or novelty.MODEL)
     if options.decode or everything:
         from imn_world_model.bench import decode
         figures['decode'] = decode.run()

@@ -1,5 +1,8 @@
 """What finding the winner costs, against one autoencoder pass and the paper's loop."""
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +14,27 @@ from torch import Tensor, nn
 from imn_world_model.bench.timing import compare
 from imn_world_model.combine import candidate_transforms, subset_transforms
 from imn_world_model.config import Config, LossConfig, ModelConfig
-from imn_world_model.data.frames import DataOptions
+from imn_world_model.data.frames import DataOptions, Frames, load_frames
+from imn_world_model.evaluate import search_agreement
 from imn_world_model.export import Calibration, DeployedNetwork, export_onnx, run_metadata
 from imn_world_model.inference import ImnModel
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.run import Run, load_run
 from imn_world_model.score import image_loss
-from imn_world_model.winner import exhaustive
+from imn_world_model.session import CPU, Session
+from imn_world_model.shortlist import (
+    COMPONENTS,
+    EFFORTS,
+    MAX_SUBSETS,
+    Shortlist,
+    Sketch,
+    shortlist_for,
+)
+from imn_world_model.winner import Strategy, exhaustive
 
 BATCHES = (1, 4, 16)
+# Of an untrained network, whose agreement says nothing: one step above what runs/clips32 needed.
+EFFORT = EFFORTS[1]
 
 
 class OnePass(nn.Module):
@@ -52,53 +67,122 @@ def loop_over_combinations(network: IndependentModularNetwork, image: Tensor) ->
     return torch.stack(scores, 1).argmax(1)
 
 
-def example_run(path: Path | None) -> Run:
-    """:return: a given run, or an untrained network of the base sizes."""
-    if path is not None:
-        return load_run(path)
+def untrained(config: ModelConfig) -> Run:
+    """:return: a network of these sizes, for its cost alone."""
     torch.manual_seed(0)
+    whole = Config(model=config, loss=LossConfig())
+    network = IndependentModularNetwork(config, whole.loss).eval()
+    return Run(Path('untrained'), whole, network, DataOptions(), (), 'none', 0)
 
-    config = Config(model=ModelConfig(basis_std=0.1, identity_std=0.3), loss=LossConfig())
-    network = IndependentModularNetwork(config.model, config.loss).eval()
-    return Run(Path('untrained'), config, network, DataOptions(), (), 'none', 0)
+
+def untrained_shortlist(config: ModelConfig, network: IndependentModularNetwork) -> Shortlist:
+    """:return: the fast search with :data:`EFFORT`, and as many subsets as it ever looks at."""
+    pixels = 3 * config.image_size ** 2
+    expand = network.decoder.expand
+
+    def sketch(features: int) -> Sketch:
+        return Sketch(torch.randn(features + 1, COMPONENTS), torch.zeros(pixels),
+                      torch.randn(pixels, COMPONENTS))
+
+    subsets = torch.arange(len(network.masks))[-MAX_SUBSETS:]
+    return Shortlist(subsets, sketch(expand.in_features), sketch(expand.out_features), *EFFORT)
 
 
-def run(path: Path | None = None) -> dict[str, float]:
+def run(path: Path | None = None, images: int = 0) -> dict[str, float]:
     """
-    Time per frame of each way, and ratios.
+    Time per frame of each way, ratios, memory, agreement.
 
     :param path: a run folder; without it an untrained network of the base sizes.
+    :param images: of the run's test split, on which the searches are compared; 0 for all.
     :return: figures by name; ``ms`` per frame, ``x`` ratios.
     """
-    example = example_run(path)
-    network, size = example.network, example.config.model.image_size
     figures: dict[str, float] = {}
+    if path is None:
+        config = ModelConfig(basis_std=0.1, identity_std=0.3)
+        example = untrained(config)
+        fast = untrained_shortlist(config, example.network)
+    else:
+        example = load_run(path)
+        frames = load_frames([Path(name) for name in example.data_paths], example.data_options)
+        fast = shortlist_for(example.network, frames)
+        figures |= agreement(example, frames, fast, images)
+    network, size = example.network, example.config.model.image_size
+    metadata = run_metadata(example, 'bench', ['x'] * example.config.model.num_identities,
+                            Calibration(float('-inf'), 1.0))
     with tempfile.TemporaryDirectory() as folder:
-        models = {}
-        metadata = run_metadata(example, 'bench', ['x'] * example.config.model.num_identities,
-                                Calibration(float('-inf'), 1.0))
-        for strategy in ('fast', 'exhaustive'):
-            target = Path(folder) / f'{strategy}.onnx'
-            export_onnx(network, target, metadata, np.zeros((0,)), strategy)
-            models[strategy] = ImnModel(target, ['cpu'])
-        floor = _one_pass_session(network, Path(folder) / 'floor.onnx', size)
-        deployed = DeployedNetwork(network, exhaustive)
-        for batch in BATCHES:
-            images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3),
-                                                       dtype=np.uint8)
+        files = {name: Path(folder) / f'{name}.onnx' for name in ('floor', 'fast', 'exhaustive')}
+        export_onnx(network, files['fast'], metadata, np.zeros((0,)), fast)
+        export_onnx(network, files['exhaustive'], metadata, np.zeros((0,)), exhaustive)
+        _export_one_pass(network, files['floor'], size)
+        for provider in onnxruntime.get_available_providers():
+            figures |= _timed(provider, files, network, size)
+        for name, file in files.items():
+            figures[f'memory of a process, {name}, batch 16, MiB'] = peak_memory(file, size)
+    if torch.cuda.is_available():
+        figures |= on_device('cuda', network, fast, size)
+    return figures
+
+
+def agreement(example: Run, frames: Frames, fast: Strategy, images: int) -> dict[str, float]:
+    """:return: how often the fast search gives the exhaustive one's answer, on the test split."""
+    rows = np.flatnonzero(frames.split == 2)
+    if images:
+        rows = np.sort(np.random.default_rng(0).permutation(rows)[:images])
+    found = search_agreement(example.network, frames.images[rows], fast)
+    return {f'agreement with exhaustive: {name}': value for name, value in found.items()}
+
+
+def _timed(provider: str, files: dict[str, Path], network: IndependentModularNetwork,
+           size: int) -> dict[str, float]:
+    """:return: figures of one ONNX Runtime provider; nothing when it does not start."""
+    floor = Session(files['floor'], [provider], 0)
+    models = {name: ImnModel(files[name], [provider]) for name in ('fast', 'exhaustive')}
+    if models['fast'].provider != provider:
+        return {}
+    prefix = '' if provider == CPU else f'{provider} '
+    figures: dict[str, float] = {}
+    for batch in BATCHES:
+        images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+        contestants: dict[str, Callable[[], object]] = {
+            'floor': partial(floor.run, images),
+            'fast': partial(models['fast'].predict, images),
+            'exhaustive': partial(models['exhaustive'].predict, images)}
+        if provider == CPU:
             tensor = torch.from_numpy(images)
-            seconds = compare({
-                'floor': partial(floor.run, None, {'image': images}),
-                'fast': partial(models['fast'].predict, images),
-                'exhaustive': partial(models['exhaustive'].predict, images),
-                'exhaustive_torch': partial(_without_grad, deployed, tensor),
-                'loop_torch': partial(loop_over_combinations, network, tensor)})
-            for name, value in seconds.items():
-                figures[f'batch {batch} {name} ms'] = 1000 * value / batch
-            figures[f'batch {batch} fast / floor x'] = seconds['fast'] / seconds['floor']
-            figures[f'batch {batch} loop / fast x'] = seconds['loop_torch'] / seconds['fast']
-            figures[f'batch {batch} loop / exhaustive x'] = (seconds['loop_torch']
-                                                             / seconds['exhaustive'])
+            contestants['exhaustive_torch'] = partial(
+                _without_grad, DeployedNetwork(network, exhaustive), tensor)
+            contestants['loop_torch'] = partial(loop_over_combinations, network, tensor)
+        seconds = compare(contestants)
+        for name, value in seconds.items():
+            figures[f'{prefix}batch {batch} {name} ms'] = 1000 * value / batch
+        figures[f'{prefix}batch {batch} fast frames/s'] = batch / seconds['fast']
+        pairs = [('fast', 'floor')]
+        if provider == CPU:
+            pairs += [('loop_torch', 'fast'), ('loop_torch', 'exhaustive')]
+        for slow, quick in pairs:
+            figures[f'{prefix}batch {batch} {slow} / {quick} x'] = seconds[slow] / seconds[quick]
+    return figures
+
+
+def on_device(device: str, network: IndependentModularNetwork, fast: Shortlist,
+              size: int) -> dict[str, float]:
+    """
+    The searches in torch on a device, where ONNX Runtime has no provider for it.
+
+    :param device: of torch.
+    :return: ms per frame and frames/s.
+    """
+    figures: dict[str, float] = {}
+    deployed = DeployedNetwork(network, fast).to(device)
+    ways = {'floor': OnePass(network), 'fast': deployed,
+            'exhaustive': DeployedNetwork(network, exhaustive)}
+    for batch in BATCHES:
+        image = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8, device=device)
+        seconds = compare({name: partial(_finished, way, image) for name, way in ways.items()})
+        for name, value in seconds.items():
+            figures[f'torch {device} batch {batch} {name} ms'] = 1000 * value / batch
+        figures[f'torch {device} batch {batch} fast frames/s'] = batch / seconds['fast']
+    deployed.cpu()
     return figures
 
 
@@ -107,10 +191,29 @@ def _without_grad(network: nn.Module, image: Tensor) -> object:
     return network(image)
 
 
-def _one_pass_session(network: IndependentModularNetwork, path: Path,
-                      size: int) -> onnxruntime.InferenceSession:
+def _finished(network: nn.Module, image: Tensor) -> object:
+    answer = _without_grad(network, image)
+    if image.is_cuda:
+        torch.cuda.synchronize()
+    return answer
+
+
+def _export_one_pass(network: IndependentModularNetwork, path: Path, size: int) -> None:
     image = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     torch.onnx.export(OnePass(network).eval(), (image,), str(path), input_names=['image'],
                       dynamic_shapes={'image': {0: torch.export.Dim('batch', min=1)}},
                       dynamo=True, external_data=False, verbose=False)
-    return onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+
+
+def peak_memory(file: Path, size: int, batch: int = 16) -> float:
+    """:return: the highest resident memory, in MiB, of a process that runs nothing but a file."""
+    program = f"""
+import numpy, onnxruntime, resource
+session = onnxruntime.InferenceSession({str(file)!r}, providers=['CPUExecutionProvider'])
+for _ in range(3):
+    session.run(None, {{'image': numpy.zeros(({batch}, {size}, {size}, 3), numpy.uint8)}})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    done = subprocess.run([sys.executable, '-c', program], check=True, capture_output=True,
+                          text=True)
+    return int(done.stdout) / 1024

@@ -1,0 +1,234 @@
+"""The deployed search: the winner of Eq. (9) from two sketches and a few full decodes."""
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from imn_world_model.combine import subset_transforms
+from imn_world_model.data.frames import Frames
+from imn_world_model.decoder import Decoder
+from imn_world_model.errors import UserError
+from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.observe import observe
+from imn_world_model.score import REFERENCE_PIXELS, image_loss
+from imn_world_model.winner import Answer, Question, exhaustive_scores
+
+# Components of a sketch. With 32 the winner's rank was as good as with 128.
+COMPONENTS = 32
+# Candidates per calibration image that a sketch is fitted to: the best ones, since only they
+# compete. Fitted to random ones it ranked worse.
+FITTED = 16
+# Candidates that go on to the second sketch and to the decoder, beyond the best of each identity:
+# the first pair that finds all winners' identities and this share of their subsets is taken.
+# A network whose modules had not come apart needed the last, others the first.
+EFFORTS = ((8, 2), (12, 4), (16, 6), (24, 8))
+SAME_SUBSET = 0.995
+# Share of the calibration images that the sketches are fitted to; the rest choose the effort.
+FITTING = 0.75
+# Pictures that the components are taken from.
+PICTURES = 2000
+RIDGE = 1e-6
+BATCH = 32
+FIT_IMAGES = 1000
+# Subsets looked at: at most so many, the commonest winners, so that cost does not grow as 2**m.
+MAX_SUBSETS = 24
+
+
+class Sketch(nn.Module):
+    """
+    An estimate of a candidate's picture, linear in a layer of the decoder.
+
+    :param readout: (features + 1, r), from that layer (and 1) to r components of a picture.
+    :param mean: (3*H*W,) of decoded pictures.
+    :param components: (3*H*W, r), orthonormal, the directions in which decoded pictures vary most.
+    """
+
+    readout: Tensor
+    bias: Tensor
+    components: Tensor
+    origin: Tensor
+
+    def __init__(self, readout: Tensor, mean: Tensor, components: Tensor) -> None:
+        super().__init__()
+        self.register_buffer('readout', readout[:-1].contiguous())
+        self.register_buffer('bias', readout[-1].contiguous())
+        self.register_buffer('components', components)
+        # (image - mean) @ components, with one addition on r numbers in place of 3*H*W.
+        self.register_buffer('origin', mean @ components)
+
+    def forward(self, features: Tensor, image: Tensor) -> Tensor:
+        """
+        Estimate the image loss, up to a constant of the image.
+
+        :param features: (B, K, features) of K candidates.
+        :param image: (B, 3, H, W).
+        :return: (B, K), at the scale of :func:`score.image_loss`.
+        """
+        wanted = image.flatten(1) @ self.components - self.origin        # (B, r)
+        guess = features.to(image.dtype) @ self.readout + self.bias      # (B, K, r)
+        scale = REFERENCE_PIXELS / (image.shape[-2] * image.shape[-1])
+        return (guess - wanted[:, None]).square().sum(-1) * scale
+
+
+class Shortlist(nn.Module):
+    """
+    A ``winner.Strategy``: sketch every candidate, decode few.
+
+    Subsets that never won on calibration images are left out. A first sketch, linear in the
+    decoder's first layer, ranks the candidates that remain; a second, linear in its second layer,
+    ranks the best of those; the best of these are decoded in full. The best of each identity
+    always stays in.
+
+    :param subsets: (Q,) numbers of the subsets that are looked at.
+    :param first: on ``Decoder.hidden``.
+    :param second: on ``Decoder.cells``.
+    :param num_second: candidates beyond one per identity that the second sketch sees.
+    :param num_full: candidates beyond one per identity that are decoded.
+    """
+
+    subsets: Tensor
+
+    def __init__(self, subsets: Tensor, first: Sketch, second: Sketch, num_second: int,
+                 num_full: int) -> None:
+        super().__init__()
+        self.register_buffer('subsets', subsets)
+        self.first, self.second = first, second
+        self.num_second, self.num_full = num_second, num_full
+
+    def facts(self) -> dict[str, Any]:
+        """:return: what a model's metadata say of the search."""
+        return {'subsets': self.subsets.tolist(), 'sketched_again': self.num_second,
+                'decoded': self.num_full}
+
+    def forward(self, decoder: Decoder, question: Question) -> Answer:
+        """Answer as every strategy does; scores are those of full decodes."""
+        image, weight = question.image, question.image_weight
+        n = len(question.identity_T)
+        subset_T = subset_transforms(question.comp_T)[:, self.subsets]
+        hidden = decoder.hidden_of_candidates(subset_T, question.identity_T).flatten(1, 2)
+        price = question.price[:, self.subsets].repeat_interleave(n, 1)  # (B, Q*n)
+        number = torch.arange(hidden.shape[1], device=image.device)
+        number = number.expand(image.shape[0], -1)                       # not len(): it is dynamic
+
+        guess = weight * self.first(hidden, image) + price
+        kept = _shortlist(guess, number % n, n, self.num_second)
+        number, price = number.gather(1, kept), price.gather(1, kept)
+        cells = decoder.cells(_rows(hidden, kept))                       # (B, K, features)
+
+        guess = weight * self.second(cells, image) + price
+        kept = _shortlist(guess, number % n, n, self.num_full)
+        number, price = number.gather(1, kept), price.gather(1, kept)
+        recon = decoder.picture(_rows(cells, kept)).to(image.dtype)      # (B, K, 3, H, W)
+
+        loss = weight * image_loss(recon, image[:, None]) + price
+        identity, subset = number % n, self.subsets[number // n]
+        if question.decoded_price is not None:
+            loss = loss + question.decoded_price(subset, identity)
+        best = _best_of_each(loss, identity, n)                          # (B, n)
+        return Answer(-loss.gather(1, best), subset.gather(1, best))
+
+
+def _best_of_each(loss: Tensor, identity: Tensor, n: int) -> Tensor:
+    """:return: (B, n), for each identity the column of its smallest loss (B, K)."""
+    own = identity[:, :, None] == torch.arange(n, device=loss.device)    # (B, K, n)
+    return torch.where(own, loss[:, :, None], torch.inf).argmin(1)
+
+
+def _shortlist(guess: Tensor, identity: Tensor, n: int, others: int) -> Tensor:
+    """:return: (B, n + others), columns: the best of each identity, then the best others."""
+    best = _best_of_each(guess, identity, n)
+    others = min(others, guess.shape[1] - n)
+    rest = guess.scatter(1, best, torch.inf).topk(others, dim=1, largest=False).indices
+    return torch.cat((best, rest), dim=1)
+
+
+def _rows(table: Tensor, column: Tensor) -> Tensor:
+    """:return: (B, K, features) rows of a table (B, N, features); whole rows, not elements."""
+    start = torch.arange(table.shape[0], device=table.device)[:, None] * table.shape[1]
+    flat = table.flatten(0, 1)[(start + column).flatten()]
+    return flat.reshape(*column.shape, table.shape[2])
+
+
+def shortlist_for(network: IndependentModularNetwork, frames: Frames,
+                  progress: bool = True) -> Shortlist:
+    """
+    Fit to a run's own training images.
+
+    :param network: trained.
+    :param frames: its data.
+    :raises UserError: when the data has no training images.
+    """
+    rows = np.flatnonzero(frames.split == 0)
+    if len(rows) == 0:
+        raise UserError('the data has no training images to fit the fast search to; give the data '
+                        'of the run, or use --strategy exhaustive')
+    rows = np.random.default_rng(0).permutation(rows)[:FIT_IMAGES]
+    return fit_shortlist(network, frames.images[np.sort(rows)], progress)
+
+
+@torch.no_grad()
+def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
+                  progress: bool = True) -> Shortlist:
+    """
+    Fit the sketches to a trained network, by least squares, and see which subsets win.
+
+    The hessian form's random price is left out, as it is from the deployed model.
+
+    :param network: trained.
+    :param images: (K, S, S, 3) uint8 of the training split, K at least 1; a thousand do.
+    :param progress: whether to show a bar.
+    """
+    decoder = network.decoder
+    found: list[Tensor] = []
+    rows: list[Tensor] = []
+
+    def record(_: Decoder, question: Question) -> Answer:
+        scores = exhaustive_scores(decoder, replace(question, decoded_price=None))   # (B, P, n)
+        hidden = decoder.hidden_of_candidates(
+            subset_transforms(question.comp_T), question.identity_T).flatten(1, 2)
+        best = scores.flatten(1).topk(min(FITTED, hidden.shape[1]), dim=1).indices
+        rows.append(_rows(hidden, best))                                 # (B, FITTED, hidden)
+        found.append(scores.argmax(1))                                   # (B, n)
+        return Answer(scores.amax(1), scores.argmax(1))
+
+    parts = np.array_split(images, -(-len(images) // BATCH))
+    seen_parts = [observe(network, part, strategy=record)
+                  for part in tqdm(parts, desc='search', unit=' batches', disable=not progress)]
+    identity = np.concatenate([part.identity for part in seen_parts])
+    subset = np.concatenate([part.subset for part in seen_parts])
+    for_fit = max(1, int(FITTING * len(images)))
+    hidden = torch.cat(rows)[:for_fit].flatten(0, 1)                     # (N, hidden)
+    hidden = hidden[torch.randperm(len(hidden), generator=torch.Generator().manual_seed(0))]
+
+    pictures = decoder.image(hidden[:PICTURES]).flatten(1)
+    mean = pictures.mean(0)
+    torch.manual_seed(0)                              # of the random projection inside
+    components = torch.pca_lowrank(
+        pictures - mean, q=min(COMPONENTS, *pictures.shape), center=False)[2]
+    wanted = torch.cat([(decoder.image(part).flatten(1) - mean) @ components
+                        for part in hidden.split(500)])                  # (N, r)
+    first = Sketch(_least_squares(hidden, wanted), mean, components)
+    second = Sketch(_least_squares(decoder.cells(hidden), wanted), mean, components)
+    subsets, wins = torch.cat(found).unique(return_counts=True)
+    kept = subsets[wins.argsort(descending=True)[:MAX_SUBSETS]].sort().values
+
+    start = for_fit if for_fit < len(images) else 0
+    for effort in EFFORTS:
+        shortlist = Shortlist(kept, first, second, *effort)
+        seen = observe(network, images[start:], strategy=shortlist)
+        same = seen.identity == identity[start:]
+        if same.all() and (seen.subset == subset[start:]).mean() >= SAME_SUBSET:
+            break
+    return shortlist
+
+
+def _least_squares(features: Tensor, wanted: Tensor) -> Tensor:
+    """:return: (features + 1, r), from features (N, features) and 1 to ``wanted`` (N, r)."""
+    ones = torch.ones(len(features), 1)
+    inputs = torch.cat((features, ones), dim=1).double()
+    gram = inputs.T @ inputs
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    return torch.linalg.solve(gram + ridge, inputs.T @ wanted.double()).float()

@@ -1,0 +1,35 @@
+"""The winner's bench: that it runs and writes what it says; the figures are the machine's."""
+from pathlib import Path
+
+import cv2
+import pytest
+
+from imn_world_model.bench import growth, novelty, winner
+from imn_world_model.bench.winner import on_device, untrained, untrained_shortlist
+from imn_world_model.config import preset
+from imn_world_model.rendering.unseen import KINDS
+
+
+def test_growth_times_every_size_and_draws_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                              ) -> None:
+    monkeypatch.setattr(growth, 'MODULES', (3, 5))
+    monkeypatch.setattr(growth, 'IDENTITIES', (2, 5))
+    figures = growth.run(tmp_path / 'growth.png', seconds=0.1)
+    assert set(figures) == {f'm {m} n {n} {way} ms' for m, n in ((3, 5), (5, 5), (5, 2))
+                            for way in ('floor', 'fast', 'exhaustive')}
+    assert figures['m 5 n 5 floor ms'] < figures['m 5 n 5 exhaustive ms']
+    assert cv2.imread(str(tmp_path / 'growth.png')).std() > 5
+
+
+def test_searches_run_in_torch_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winner, 'BATCHES', (2,))
+    config = preset('debug').model
+    network = untrained(config).network
+    figures = on_device('cpu', network, untrained_shortlist(config, network), config.image_size)
+    assert {'torch cpu batch 2 fast ms', 'torch cpu batch 2 fast frames/s'} <= set(figures)
+    assert all(value > 0 for value in figures.values())
+
+
+def test_novelty_counts_what_is_below_the_threshold(tiny_model: Path) -> None:
+    figures = novelty.run(tiny_model, count=16)           # its threshold is minus infinity
+    assert figures == {f'{kind} flagged': 0.0 for kind in KINDS}
