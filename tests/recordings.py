@@ -1,5 +1,6 @@
 """Recordings for tests, written by the real writers: rosbags, OpenCV, h5py."""
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -49,13 +50,14 @@ def raw(data: np.ndarray, encoding: str, stamp: int = 1, width: int | None = Non
 
 def write_bag(path: Path, messages: list[tuple[str, str, int, object]],
               storage: StoragePlugin = StoragePlugin.MCAP,
-              compression: CompressionMode | None = None) -> Path:
+              compression: CompressionMode | None = None, version: Literal[8, 9] = 9) -> Path:
     """
     Write a rosbag2 recording.
 
     :param messages: topic, type, stamp in ns, message.
+    :param version: of the layout: 8 as Iron writes, 9 as Jazzy and Kilted do.
     """
-    writer = Writer(path, version=9, storage_plugin=storage)
+    writer = Writer(path, version=version, storage_plugin=storage)
     if compression is not None:
         writer.set_compression(compression, CompressionFormat.ZSTD)
     with writer:

@@ -17,10 +17,10 @@ from imn_world_model.preprocess import Crop
 
 KIND = 'sensor_msgs/msg/CompressedImage'
 HEIGHT, WIDTH, SIZE = 480, 640, 64
-ROUNDS = 5
+ROUNDS = 3
 
 
-def run(count: int = 600) -> dict[str, float]:
+def run(count: int = 1500) -> dict[str, float]:
     """
     Decode a log into the cache and, in turns, its JPEGs in a bare loop on as many threads.
 

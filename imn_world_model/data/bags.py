@@ -201,9 +201,7 @@ def read_bag(path: Path, report: BagReport, scratch: Path | None = None) -> Iter
                 yield from _read_storage(plain, file, report, lost)
         else:
             yield from _read_storage(file, file, report, lost)
-    # A broken number of a topic takes a message from one and gives it to another.
-    report.lost = max(0, sum(count for topic, count in lost.items()
-                             if _maybe_images(topic, report)))
+    report.lost = _count_images(lost, report)
     if path.is_dir():
         _compare_with_metadata(path, files, report, lost)
 
@@ -274,20 +272,23 @@ def _compare_with_metadata(path: Path, files: list[Path], report: BagReport,
             del promised[topic]
             report.problems.append(f'{path}: metadata.yaml speaks of {topic}, which the files do '
                                    'not hold; the files are believed')
-    have = report.read + lost
     for topic, count in promised.items():
-        if count > have[topic]:
+        have = report.read[topic] + max(0, lost[topic])
+        if count > have:
             report.problems.append(f'{path}: metadata.yaml counts {count} messages of {topic}, '
-                                   f'{count - have[topic]} more than the files hold')
-    # Messages on a topic that nobody promised may be those missing elsewhere: a broken name.
-    stray = sum(count for topic, count in have.items()
-                if topic != '?' and topic not in promised and _maybe_images(topic, report))
-    extra = sum(max(0, count - have[topic]) for topic, count in promised.items()) - stray
-    if set(promised) >= {topic for topic in report.topics if _maybe_images(topic, report)}:
-        # Metadata tells whether those of unknown topics were images.
-        report.lost = max(0, report.lost - lost['?']) + max(0, extra)
-    else:
-        report.lost += max(0, extra - lost['?'])
+                                   f'{count - have} more than the files hold')
+    images = {topic for topic in report.read if _maybe_images(topic, report)}
+    if images <= set(promised):                       # which tells whether lost rows were images
+        del lost['?']
+        report.lost = _count_images(lost, report)
+    # In total, for a broken name moves messages to a topic that nobody promised.
+    read = sum(report.read[topic] for topic in images)
+    report.lost = max(report.lost, sum(promised.values()) - read)
+
+
+def _count_images(lost: Counter[str], report: BagReport) -> int:
+    """:return: images among messages lost; a broken number gives one topic's to another."""
+    return max(0, sum(count for topic, count in lost.items() if _maybe_images(topic, report)))
 
 
 def _unpacked(name: str) -> str:

@@ -58,7 +58,7 @@ def compressed_to_rgb(data: Any, kind: str = '') -> np.ndarray:
     :return: (H, W, 3) uint8 RGB.
     """
     if 'compresseddepth' in kind.lower():
-        raise ImageError(f"format '{kind}' is depth, not a picture; leave its topic out")
+        raise ImageError(f'format {kind!r} is depth, not a picture; leave its topic out')
     buffer = np.frombuffer(data, np.uint8)
     image = None
     if buffer.size and _jpeg_pixels(buffer.data) <= JPEG_PIXELS_PER_BYTE * buffer.size:
@@ -67,7 +67,7 @@ def compressed_to_rgb(data: Any, kind: str = '') -> np.ndarray:
         except cv2.error:                             # such as dimensions beyond OpenCV's limit
             image = None
     if image is None:
-        raise ImageError(f"compressed image of {buffer.size} bytes, format '{kind}', "
+        raise ImageError(f'compressed image of {buffer.size} bytes, format {kind!r}, '
                          'cannot be decoded')
     return image
 
@@ -119,7 +119,7 @@ def raw_to_rgb(message: Any) -> np.ndarray:
     encoding = message.encoding.lower()
     if encoding not in _PACKED:
         kind = 'is depth or a mask, not a picture' if encoding in NOT_PICTURES else 'is unknown'
-        raise ImageError(f"encoding '{message.encoding}' {kind}; known: {', '.join(ENCODINGS)}")
+        raise ImageError(f'encoding {message.encoding!r} {kind}; known: {", ".join(ENCODINGS)}')
     pixel_bytes, conversion = _PACKED[encoding]
     height, width, step = int(message.height), int(message.width), int(message.step)
     row_bytes = width * pixel_bytes

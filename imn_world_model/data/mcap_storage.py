@@ -25,7 +25,7 @@ from mcap.reader import SeekingReader
 from mcap.records import Channel, Message, MessageIndex, Schema
 from mcap.summary import Summary
 
-from imn_world_model.data.storage import StorageReport, StoredMessage
+from imn_world_model.data.storage import StorageReport, StoredMessage, printable
 
 # A record of more is taken for a broken length; a raw 8K frame has 100 MB.
 MAX_RECORD_BYTES = 1 << 28
@@ -70,9 +70,10 @@ def read_mcap(file: Path, name: Path, report: StorageReport) -> Iterator[StoredM
                     orphans += 1
                     continue
                 read[record.channel_id] += 1
-                yield StoredMessage(channel.topic, schema.name, channel.message_encoding,
-                                    record.log_time, record.data, schema.data)
-    report.topics |= {channel.topic: schemas[channel.schema_id].name
+                yield StoredMessage(printable(channel.topic), printable(schema.name),
+                                    printable(channel.message_encoding), record.log_time,
+                                    record.data, schema.data)
+    report.topics |= {printable(channel.topic): printable(schemas[channel.schema_id].name)
                       for channel in channels.values() if channel.schema_id in schemas}
     if orphans:
         report.fault(f'{name}: {orphans} messages belong to no known topic')
@@ -84,7 +85,7 @@ def read_mcap(file: Path, name: Path, report: StorageReport) -> Iterator[StoredM
     for number, count in missing.items():
         if count:
             report.whole = False
-            topic = channels[number].topic if number in channels else '?'
+            topic = printable(channels[number].topic) if number in channels else '?'
             report.lost[topic] = report.lost.get(topic, 0) + count
 
 

@@ -30,6 +30,7 @@ from imn_world_model.data.images import (
     message_to_rgb,
 )
 from imn_world_model.data.sqlite_storage import PENDING
+from imn_world_model.data.storage import printable
 from imn_world_model.errors import UserError
 
 H5_SUFFIXES = ('.h5', '.hdf5')
@@ -270,8 +271,8 @@ def _look(message: BagMessage, report: SourceReport) -> str:
     name = image.encoding if hasattr(image, 'encoding') else image.format
     depth = depth_format(image)
     if not depth:
-        report.encodings[message.topic] = name.strip()
-    return f"depth or mask by its encoding '{depth.strip()}'" if depth else ''
+        report.encodings[message.topic] = printable(name.strip())
+    return f'depth or mask by its encoding {depth.strip()!r}' if depth else ''
 
 
 def _decode(message: BagMessage) -> np.ndarray:

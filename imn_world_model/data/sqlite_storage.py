@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from imn_world_model.data.storage import StorageReport, StoredMessage
+from imn_world_model.data.storage import StorageReport, StoredMessage, printable
 
 # Rows asked for one by one behind a broken page before the rest is given up.
 MAX_MISSES = 20_000
@@ -68,7 +68,7 @@ def _connect(file: Path) -> sqlite3.Connection:
                                check_same_thread=False)
     # Without this SQLite refuses a file that was cut off; nothing is written either way.
     database.execute('PRAGMA writable_schema = ON')
-    database.text_factory = lambda text: text.decode(errors='replace')
+    database.text_factory = lambda text: printable(text.decode(errors='replace'))
     return database
 
 

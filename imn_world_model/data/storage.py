@@ -23,6 +23,14 @@ class StoredMessage:
     schema: bytes = b''
 
 
+def printable(text: str) -> str:
+    """:return: a name in which a flipped bit cannot make a new line of a message to the user."""
+    if text.isprintable():
+        return text
+    return ''.join(letter if letter.isprintable() else '\N{REPLACEMENT CHARACTER}'
+                   for letter in text)
+
+
 @dataclass
 class StorageReport:
     """
