@@ -8,14 +8,40 @@ MIN_SATURATION = 115
 # Knots of a hue curve: neighbouring knots get independent hues, so that materials of different
 # colours do not stay related.
 HUE_KNOTS = 8
+# A hue is common to a log when, with its neighbours to this distance (of 256), it covers this much
+# of the picture in this share of the frames.
+HUE_SPREAD = 4
+COMMON_AREA = 0.05
+COMMON_SHARE = 0.6
 
 
-def recolor(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def common_hues(images: np.ndarray) -> np.ndarray:
+    """
+    The hues of what is in most pictures: the place, not the object.
+
+    :param images: (K, H, W, 3) uint8 RGB, a sample of a log.
+    :return: (256,) boolean, by hue on OpenCV's full circle.
+    """
+    present = np.zeros((len(images), 256))
+    for row, image in enumerate(images):
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+        hues = hsv[..., 0][hsv[..., 1] >= MIN_SATURATION]
+        count = np.bincount(hues, minlength=256).astype(float)
+        # A surface's hue is spread by light and noise over its neighbours on the circle.
+        spread = np.convolve(np.tile(count, 3), np.ones(2 * HUE_SPREAD + 1), 'same')[256:512]
+        present[row] = spread > COMMON_AREA * hsv[..., 0].size
+    common = np.tile(present.mean(0) > COMMON_SHARE, 3)
+    return np.convolve(common, np.ones(2 * HUE_SPREAD + 1), 'same')[256:512] > 0
+
+
+def recolor(image: np.ndarray, rng: np.random.Generator,
+            kept: np.ndarray | None = None) -> np.ndarray:
     """
     Send the hues through a random curve on the colour circle; light and shade stay.
 
     :param image: (H, W, 3) uint8 RGB.
     :param rng: source of the curve.
+    :param kept: (256,) boolean, hues that stay as they are.
     :return: (H, W, 3) uint8 RGB.
     """
     knots = np.exp(2j * np.pi * rng.random(HUE_KNOTS))
@@ -24,6 +50,8 @@ def recolor(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     share = place - left
     mixed = (1 - share) * knots[left % HUE_KNOTS] + share * knots[(left + 1) % HUE_KNOTS]
     curve = np.round(np.angle(mixed) / (2 * np.pi) * 256).astype(int) % 256
+    if kept is not None:
+        curve = np.where(kept, np.arange(256), curve)
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
     hue = hsv[..., 0]
     hsv[..., 0] = np.where(hsv[..., 1] >= MIN_SATURATION, curve.astype(np.uint8)[hue], hue)

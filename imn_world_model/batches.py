@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from imn_world_model.augment import flip, recolor, zoom
+from imn_world_model.augment import common_hues, flip, recolor, zoom
 from imn_world_model.config import TrainConfig
 from imn_world_model.errors import UserError
+
+# Frames that tell which hues a log has in common.
+HUE_SAMPLE = 500
 
 
 class ImageRows(Protocol):
@@ -49,6 +52,11 @@ class Batches(Dataset):
         self.order = np.argsort(clip, kind='stable')
         _, self.start, self.length = np.unique(clip[self.order], return_index=True,
                                                return_counts=True)
+        self.kept_hues: np.ndarray | None = None
+        if config.recolor:
+            sample = np.random.default_rng(config.seed).choice(
+                len(images), min(len(images), HUE_SAMPLE), replace=False)
+            self.kept_hues = common_hues(images[np.sort(sample)])
         if config.share == 'clip' and self.length.max() == 1:
             raise UserError("train.share is 'clip' but every clip has a single frame; "
                             "use logs or set train.share to 'augment'")
@@ -99,7 +107,7 @@ class Batches(Dataset):
         rng = np.random.default_rng(seed)
         view = np.ascontiguousarray(image)
         if config.recolor:
-            view = recolor(view, rng)
+            view = recolor(view, rng, self.kept_hues)
         if config.zoom:
             view = zoom(view, config.zoom, rng)
         return flip(view, rng) if config.flip else view

@@ -110,7 +110,8 @@ class TrainConfig:
         identity alone. ``clip``: views are frames of one clip. ``augment``: views are
         augmentations of one image.
     :param views: images in a group, which together choose one identity.
-    :param recolor: whether each view's hues go through a random curve of their own.
+    :param recolor: whether each view's hues go through a random curve of their own; hues that most
+        frames have, those of the place, stay.
     :param zoom: largest relative zoom of a view, 0 for none.
     :param flip: whether views are mirrored at random.
     :param search: ``exhaustive`` decodes all P*n candidates; ``fast`` looks at all of them with
@@ -182,7 +183,7 @@ _CLIPS = Config(
     train=TrainConfig(steps=4500, batch_size=64, learning_rate=2e-3, share='clip', views=4,
                       single_identity_steps=1400, balance=2.0, restart_every=250))
 # Robot logs: what a clip keeps beside the object must not become the identity, so each view is
-# recoloured by a curve of its own, zoomed and mirrored. More varies than in 3Dshapes: more
+# recoloured (but for the place), zoomed and mirrored. More varies than in 3Dshapes: more
 # coordinates, more steps, and a lower KL weight before identities come apart.
 _LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=3),
                loss=replace(_CLIPS.loss, kl_weight_split=3.0),
