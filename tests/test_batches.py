@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from imn_world_model.augment import MIN_SATURATION, flip, recolor, zoom
+from imn_world_model.augment import MIN_SATURATION, common_hues, flip, recolor, zoom
 from imn_world_model.batches import Batches
 from imn_world_model.config import TrainConfig
 from imn_world_model.errors import UserError
@@ -120,3 +120,33 @@ def test_flip_mirrors_half_of_the_views() -> None:
     flipped = [bool((flip(image, np.random.default_rng(seed)) == image[:, ::-1]).all())
                for seed in range(100)]
     assert 30 < sum(flipped) < 70
+
+
+def place_and_things(count: int) -> np.ndarray:
+    """:return: (count, 8, 8, 3) uint8: a red place, in it a square of another hue each time."""
+    images = np.zeros((count, 8, 8, 3), np.uint8)
+    images[..., 0] = np.random.default_rng(0).integers(150, 250, (count, 8, 8))
+    for k, image in enumerate(images):
+        image[2:6, 2:6] = ((0, 200, 0), (0, 0, 200), (0, 200, 200), (200, 200, 0))[k % 4]
+    return images
+
+
+def test_common_hues_are_those_of_the_place_and_stay() -> None:
+    images = place_and_things(40)
+    kept = common_hues(images)
+    assert kept[0] and kept[255] and kept.sum() < 30      # red and its neighbours on the circle
+    changed = np.stack([recolor(image, np.random.default_rng(k), kept)
+                        for k, image in enumerate(images)]).astype(int)
+    thing = np.zeros((8, 8), bool)
+    thing[2:6, 2:6] = True
+    difference = np.abs(changed - images).max(-1)
+    assert difference[:, ~thing].max() <= 3
+    assert (difference[:, thing].max(1) > 60).mean() > 0.7
+
+
+def test_batches_recolor_the_thing_and_leave_the_place() -> None:
+    images = place_and_things(40)
+    config = replace(CONFIG, recolor=True)
+    views = Batches(images, np.arange(40) // 10, config)[0]['image'].numpy() * 255
+    assert views[:, 1:, 0].max() <= 3                     # the place: the top row, no green, blue
+    assert np.ptp(views[:, :, 4, 4], axis=0).min() > 100  # the thing: every channel varies
