@@ -79,4 +79,4 @@ def write_pictures(network: IndependentModularNetwork, images: np.ndarray, folde
               grid([images, to_uint8(output.recon), identities[output.identity.numpy()]]))
     write_png(folder / 'identities.png', grid([identities]))
     write_png(folder / 'exchanged.png',
-              grid([np.stack(images), *exchanged_identities(network, images).swapaxes(0, 1)]))
+              grid([images, *exchanged_identities(network, images).swapaxes(0, 1)]))
