@@ -196,6 +196,8 @@ def main(arguments: list[str] | None = None) -> None:
                         help='seconds without a frame that end a clip')
     parser.add_argument('--scene-change', type=float, default=defaults.scene_change,
                         help='grey levels between two frames that end a clip')
+    parser.add_argument('--max-clip', type=int, default=defaults.max_clip,
+                        help='frames after which a clip ends anyway')
     parser.add_argument('--still', type=float, default=defaults.still,
                         help='grey levels of change below which frames are thinned')
     parser.add_argument('--label', default='shape',
@@ -225,7 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     crop = Crop(mode=options.crop, roi=tuple(options.roi) if options.roi else None)
     data_options = DataOptions(
         size=config.model.image_size, topics=tuple(options.topics), crop=crop, gap=options.gap,
-        scene_change=options.scene_change, still=options.still)
+        scene_change=options.scene_change, max_clip=options.max_clip, still=options.still)
     frames = load_frames(options.data, data_options, progress=not options.quiet)
     for note in frames.notes:
         print(note, file=sys.stderr)
