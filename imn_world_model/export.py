@@ -233,8 +233,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--labels', nargs='+', metavar='NAME',
                         help='a name for each identity, in order')
     parser.add_argument('--label', metavar='FACTOR',
-                        help='name identities after this label of the validation images, such as '
-                             'shape')
+                        help='name identities after this label, such as shape, by the majority '
+                             'of the images outside the test split')
     parser.add_argument('--ground-truth-topic', metavar='TOPIC',
                         help='topic of a log that carries the labels for --label')
     parser.add_argument('--strategy', choices=('fast', 'exhaustive'), default='fast',
@@ -267,9 +267,12 @@ def main(arguments: list[str] | None = None) -> None:
     calibration = calibrate(deployed, images)
     labels = options.labels or [f'identity {j}' for j in range(n)]
     if options.label:
-        labels = name_identities(observe(run.network, images, strategy=strategy).identity,
-                                 frames.labels[options.label][chosen],
-                                 frames.label_names[options.label], n)
+        # A name is read off all but the test images: a log has few clips for validation.
+        named = np.flatnonzero(frames.split < 2)
+        named = np.sort(np.random.default_rng(0).permutation(named)[:MAX_CALIBRATION_IMAGES])
+        labels = name_identities(
+            observe(run.network, frames.images[named], strategy=strategy).identity,
+            frames.labels[options.label][named], frames.label_names[options.label], n)
     precision = 'float16' if options.float16 else 'float32'
     metadata = run_metadata(run, options.out.stem, labels, calibration, search, precision)
     export_onnx(run.network, options.out, metadata, images[:16], strategy, precision)

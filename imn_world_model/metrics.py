@@ -193,7 +193,7 @@ def name_identities(identity: np.ndarray, labels: np.ndarray, names: tuple[str, 
     """
     Name each identity after the label that most of its images bear.
 
-    :param identity: (K,) winners of validation images.
+    :param identity: (K,) winners of images outside the test split.
     :param labels: (K,) class of each, -1 where unknown.
     :param names: of the classes.
     :return: n names; a second identity of one class is ``NAME 2``, one that won nothing
