@@ -164,7 +164,7 @@ def _picture_sections(run: Run, images: np.ndarray, seen: Observation,
                                       run.config.model.num_latents)
         sections.append(report.section('Coordinates and factors', '', None, [
             report.picture("share of a coordinate's variance that a factor explains", figure)]))
-    curves = report.learning_curves(run.path / 'metrics' / 'metrics.csv')
+    curves = report.learning_curves(run.path)
     if curves:
         sections.append(report.section('Learning curves', '', None, curves))
     return sections

@@ -145,12 +145,13 @@ def matrix_figure(values: np.ndarray, factors: list[str], num_latents: int) -> F
     return figure
 
 
-def learning_curves(metrics: Path) -> list[dict[str, str]]:
+def learning_curves(run: Path) -> list[dict[str, str]]:
     """:return: loss terms and validation figures over the steps, if the run kept them."""
-    if not metrics.exists():
-        return []
-    with metrics.open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows: list[dict[str, str]] = []
+    for metrics in sorted(run.glob('metrics*/metrics.csv')):    # one more for each resumption
+        with metrics.open() as stream:
+            rows += csv.DictReader(stream)
+    rows.sort(key=lambda row: int(row['step']))
     pictures = []
     for caption, prefix in (('terms of the loss', 'loss'), ('validation', 'validation/')):
         names = [name for name in rows[0] if name.startswith(prefix)] if rows else []
@@ -158,7 +159,8 @@ def learning_curves(metrics: Path) -> list[dict[str, str]]:
             continue
         figure, axes = plt.subplots(figsize=(8, 3.2))
         for name in names:
-            known = np.array([(float(row['step']), float(row[name])) for row in rows if row[name]])
+            known = np.array([(float(row['step']), float(row[name]))
+                              for row in rows if row.get(name)])
             sign = -1.0 if name.endswith('score') else 1.0      # scores are negative losses
             if len(known) and (sign * known[:, 1] > 0).any():
                 axes.plot(known[:, 0], (sign * known[:, 1]).clip(min=1e-6),

@@ -150,18 +150,20 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
     callbacks: list[lightning.Callback] = [checkpoints]
     if progress:
         callbacks.append(TQDMProgressBar())
+    # The logger empties the file that it is given; a resumed run goes on in another.
+    parts = len(list(folder.glob('metrics*')))
     trainer = lightning.Trainer(
         accelerator=accelerator, devices=devices, num_nodes=nodes,
         strategy='ddp' if devices * nodes > 1 else 'auto',
         precision=config.train.precision,                              # type: ignore[arg-type]
-        max_epochs=1, max_steps=config.train.steps, val_check_interval=every,
+        max_epochs=-1, max_steps=config.train.steps, val_check_interval=every,
         use_distributed_sampler=False, num_sanity_val_steps=0,
         gradient_clip_val=MAX_GRADIENT_NORM, log_every_n_steps=25,
         limit_val_batches=1.0 if len(batches.validation) else 0,
         deterministic='warn' if accelerator == 'cpu' else None,
         enable_progress_bar=progress, enable_model_summary=False,
         callbacks=callbacks,
-        logger=[CSVLogger(folder, name='', version='metrics'),
+        logger=[CSVLogger(folder, name='', version=f'metrics-{parts}' if parts else 'metrics'),
                 TensorBoardLogger(folder, name='', version='tensorboard')])
     trainer.fit(learner, batches, ckpt_path=folder / CHECKPOINT if resume else None,
                 weights_only=True if resume else None)

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,20 @@ def test_resume_after_kill_is_bit_identical(logs: Path, trained: Path) -> None:
     whole, killed = weights(logs / 'runs' / 'whole'), weights(logs / 'runs' / 'killed')
     for name in whole:
         assert torch.equal(whole[name], killed[name]), name
+
+
+def test_a_finished_run_goes_on_with_more_steps_and_keeps_its_curves(logs: Path,
+                                                                    trained: Path) -> None:
+    folder = logs / 'runs' / 'longer_still'
+    shutil.copytree(trained, folder)
+    before = (folder / 'metrics' / 'metrics.csv').read_text()
+    run('train', '--data', 'logs', '--preset', 'debug', '--accelerator', 'cpu', '--gap', '0.9',
+        '--name', folder.name, '--resume', '--set', 'train.steps=80', cwd=logs)
+    assert load_run(folder).step == 80
+    assert (folder / 'metrics' / 'metrics.csv').read_text() == before
+    more = (folder / 'metrics-1' / 'metrics.csv').read_text().splitlines()
+    steps = [int(row.split(',')[more[0].split(',').index('step')]) for row in more[1:]]
+    assert min(steps) >= 60 and max(steps) == 79
 
 
 def test_two_processes_match_one_with_the_same_global_batch(logs: Path, trained: Path) -> None:
