@@ -21,7 +21,7 @@ from imn_world_model.inference import ImnModel
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.run import Run, load_run
 from imn_world_model.score import image_loss
-from imn_world_model.session import CPU, Session
+from imn_world_model.session import CPU, PROVIDERS, Session
 from imn_world_model.shortlist import (
     COMPONENTS,
     EFFORTS,
@@ -114,7 +114,8 @@ def run(path: Path | None = None, images: int = 0) -> dict[str, float]:
         export_onnx(network, files['fast'], metadata, np.zeros((0,)), fast)
         export_onnx(network, files['exhaustive'], metadata, np.zeros((0,)), exhaustive)
         _export_one_pass(network, files['floor'], size)
-        for provider in onnxruntime.get_available_providers():
+        # Not all of them: ONNX Runtime also lists providers that only send images elsewhere.
+        for provider in set(PROVIDERS.values()) & set(onnxruntime.get_available_providers()):
             figures |= _timed(provider, files, network, size)
         for name, file in files.items():
             figures[f'memory of a process, {name}, batch 16, MiB'] = peak_memory(file, size)
