@@ -7,7 +7,7 @@ import sys
 import pytest
 from ros_graph import PATIENCE, ROOT, slowdown, wait_until
 
-from imn_world_model.bench import node
+from imn_world_model.bench import node, services
 from imn_world_model.errors import UserError
 
 
@@ -55,3 +55,18 @@ def test_bench_counts_answers_and_drops_and_finds_the_image_path_short(tiny_mode
     # No copy to a list, no loop over pixels: those take tens of milliseconds.
     seconds = max(node.image_path_seconds(tiny_model))
     assert seconds < 0.005 * slowdown()
+
+
+def test_parameter_service_is_asked_from_another_process(tiny_model):
+    images = node.demo_images()
+    with node.bench(tiny_model, 1, images[0]) as one:
+        with services.asking(5) as seconds:
+            one.load(images, 10.0, 1.0)
+    assert len(seconds) == 5
+    assert 0.0 < min(seconds) <= max(seconds) < services.PATIENCE
+
+
+def test_parameter_service_without_a_node_is_one_error(monkeypatch):
+    monkeypatch.setattr(services, 'DISCOVERY', 1.0)
+    with pytest.raises(UserError, match='is the perception node up'):
+        services.ask(1)

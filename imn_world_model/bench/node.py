@@ -16,7 +16,6 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from imn_world_model.bench.services import asking
 from imn_world_model.cli import run_cli
 from imn_world_model.data.images import message_to_rgb
 from imn_world_model.errors import UserError
@@ -41,7 +41,8 @@ RATES = (10.0, 30.0, 60.0)
 ALLOWED_DROPS = 0.05
 START_TIMEOUT = 60.0
 LAST_ANSWER = 0.3
-FIRST_ANSWER = 5.0
+# Of the parameter service, asked some 15 times a second while images flow.
+ANSWERS = 100
 TICKS = os.sysconf('SC_CLK_TCK')
 
 
@@ -241,34 +242,6 @@ def image_path_seconds(model: Path) -> tuple[float, float]:
                    lambda: np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB))))
 
 
-def service_seconds(node: Any, count: int) -> np.ndarray:
-    """
-    Ask the node for a parameter again and again.
-
-    :param node: of the bench, spun elsewhere.
-    :param count: number of calls.
-    :return: seconds of each.
-    """
-    from rcl_interfaces.srv import GetParameters
-    client = node.create_client(GetParameters, '/imn/perception/get_parameters')
-    if not client.wait_for_service(START_TIMEOUT):
-        raise UserError('the perception node offers no parameter service')
-    times: list[float] = []
-    tries = 0
-    while len(times) < count:
-        started = time.monotonic()
-        done = threading.Event()
-        client.call_async(GetParameters.Request(names=['model'])).add_done_callback(
-            lambda _, event=done: event.set())
-        if done.wait(FIRST_ANSWER):
-            times.append(time.monotonic() - started)
-        # A first answer may be lost, before the node knows who asks.
-        elif times or (tries := tries + 1) * FIRST_ANSWER > START_TIMEOUT:
-            raise UserError('the perception node does not answer its parameter service')
-        time.sleep(0.05)
-    return np.array(times[1:])
-
-
 def highest_rate(one: Bench, images: list[bytes]) -> float:
     """
     Search for the highest rate with less than 5 % drops, to a tenth.
@@ -320,15 +293,10 @@ def run(model: Path = MODEL) -> dict[str, float]:
         figures['highest_rate_hz'] = highest_rate(one, images)
     with bench(model, 4, images[0]) as four:
         note('four_cameras_15hz', four.load(images, 15.0), figures['model_ms_four_images'])
-        asked: list[np.ndarray] = []
-        asker = threading.Thread(target=lambda: asked.append(service_seconds(four.node, 60)))
-        asker.start()
-        note('four_cameras_60hz', four.load(images, 60.0), figures['model_ms_four_images'])
-        asker.join()
-        if not asked:
-            raise UserError('the perception node did not answer its parameter service under load')
-        figures['service_p50_ms_at_240hz'] = float(np.median(asked[0]) * 1e3)
-        figures['service_worst_ms_at_240hz'] = float(asked[0].max() * 1e3)
+        with asking(ANSWERS) as asked:
+            note('four_cameras_60hz', four.load(images, 60.0), figures['model_ms_four_images'])
+        figures['service_p50_ms_at_240hz'] = float(np.median(asked) * 1e3)
+        figures['service_worst_ms_at_240hz'] = float(max(asked) * 1e3)
     return figures
 
 

@@ -115,7 +115,8 @@ def run(path: Path | None = None, images: int = 0) -> dict[str, float]:
         export_onnx(network, files['exhaustive'], metadata, np.zeros((0,)), exhaustive)
         _export_one_pass(network, files['floor'], size)
         # Not all of them: ONNX Runtime also lists providers that only send images elsewhere.
-        for provider in set(PROVIDERS.values()) & set(onnxruntime.get_available_providers()):
+        available = onnxruntime.get_available_providers()
+        for provider in [name for name in PROVIDERS.values() if name in available]:
             figures |= _timed(provider, files, network, size)
         for name, file in files.items():
             figures[f'memory of a process, {name}, batch 16, MiB'] = peak_memory(file, size)
@@ -207,13 +208,18 @@ def _export_one_pass(network: IndependentModularNetwork, path: Path, size: int) 
 
 
 def peak_memory(file: Path, size: int, batch: int = 16) -> float:
-    """:return: the highest resident memory, in MiB, of a process that runs nothing but a file."""
+    """
+    Memory of a process that runs nothing but a file.
+
+    :return: the highest resident size in MiB by the kernel's account of that program alone; the
+        ``maxrss`` of getrusage begins at the size of the process that started it.
+    """
     program = f"""
-import numpy, onnxruntime, resource
+import numpy, onnxruntime, re
 session = onnxruntime.InferenceSession({str(file)!r}, providers=['CPUExecutionProvider'])
 for _ in range(3):
     session.run(None, {{'image': numpy.zeros(({batch}, {size}, {size}, 3), numpy.uint8)}})
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])
 """
     done = subprocess.run([sys.executable, '-c', program], check=True, capture_output=True,
                           text=True)

@@ -1,8 +1,11 @@
 """The inference thread: takes the newest images, asks the model, hands the answers on."""
+import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,14 +55,15 @@ class InferenceWorker(threading.Thread):
         self._decode = decode
         self._answer = answer
         self._reject = reject
+        # Several cameras' images are read at once; OpenCV decodes outside Python's lock.
+        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), 'images')
 
     def run(self) -> None:
         """Loop; see the class."""
         while arrivals := self._intake.take(self.gather):
             # Read once, so that a batch is prepared and answered by one and the same model.
             model = self.model
-            frames = [frame for arrival in arrivals
-                      if (frame := self._frame(model, arrival)) is not None]
+            frames = self._frames(model, arrivals)
             if not frames:
                 continue
             started = time.monotonic()
@@ -70,6 +74,11 @@ class InferenceWorker(threading.Thread):
             except Exception as error:
                 for frame in frames:
                     self._reject(frame.arrival, f'inference failed: {one_line(error)}')
+
+    def _frames(self, model: ImnModel, arrivals: list[Arrival]) -> list[Frame]:
+        read = partial(self._frame, model)
+        several = self._pool.map(read, arrivals) if len(arrivals) > 1 else map(read, arrivals)
+        return [frame for frame in several if frame is not None]
 
     def _frame(self, model: ImnModel, arrival: Arrival) -> Frame | None:
         try:
@@ -87,6 +96,7 @@ class InferenceWorker(threading.Thread):
         self._intake.close()
         if self.is_alive():
             self.join()
+        self._pool.shutdown()
 
 
 def one_line(error: Exception) -> str:
