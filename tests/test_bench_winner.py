@@ -1,10 +1,11 @@
-"""The winner's bench: that it runs and writes what it says; the figures are the machine's."""
+"""The benches of winner and training: that they run and write what they say."""
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
-from imn_world_model.bench import growth, novelty, winner
+from imn_world_model.bench import growth, novelty, training, winner
 from imn_world_model.bench.winner import on_device, untrained, untrained_shortlist
 from imn_world_model.config import preset
 from imn_world_model.rendering.unseen import KINDS
@@ -28,6 +29,21 @@ def test_searches_run_in_torch_on_a_device(monkeypatch: pytest.MonkeyPatch) -> N
     figures = on_device('cpu', network, untrained_shortlist(config, network), config.image_size)
     assert {'torch cpu batch 2 fast ms', 'torch cpu batch 2 fast frames/s'} <= set(figures)
     assert all(value > 0 for value in figures.values())
+
+
+def test_training_is_timed_beside_a_plain_network() -> None:
+    figures = training.run('debug', seconds=0.5)
+    assert {'debug plain Lie-group VAE images/s', 'debug fast search / plain x',
+            'debug exhaustive search / plain x'} <= set(figures)
+    assert figures['debug exhaustive search / plain x'] > 1.0
+    assert all(value > 0 for value in figures.values())
+
+
+def test_memory_is_that_of_the_search_alone(tiny_model: Path) -> None:
+    size = preset('debug').model.image_size
+    ballast = np.ones(1 << 29, np.uint8)                  # 512 MiB here must not count there
+    assert 20 < winner.peak_memory(tiny_model, size) < 500
+    assert ballast.size
 
 
 def test_novelty_counts_what_is_below_the_threshold(tiny_model: Path) -> None:

@@ -13,6 +13,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--winner', action='store_true', help='cost of finding the winner')
     parser.add_argument('--growth', action='store_true',
                         help='how that cost grows with modules and identities (and a picture)')
+    parser.add_argument('--training', action='store_true',
+                        help='images per second of training, beside a plain Lie-group VAE')
     parser.add_argument('--novelty', action='store_true',
                         help='what a model of 3Dshapes flags: unseen solids, textures')
     parser.add_argument('--decode', action='store_true', help='speed of reading a JPEG log')
@@ -26,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
                         help='test images for that agreement (default: all)')
     parser.add_argument('--out', type=Path, default=Path('bench.json'), metavar='FILE.json')
     options = parser.parse_args(arguments)
-    parts = ('winner', 'growth', 'novelty', 'decode', 'node')
+    parts = ('winner', 'growth', 'training', 'novelty', 'decode', 'node')
     everything = not any(getattr(options, part) for part in parts)
     figures: dict[str, dict[str, float]] = {}
     if options.winner or everything:
@@ -35,6 +37,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.growth or everything:
         from imn_world_model.bench import growth
         figures['growth'] = growth.run(options.out.with_suffix('.png'))
+    if options.training or everything:
+        from imn_world_model.bench import training
+        figures['training'] = training.run()
     if options.novelty or everything:
         from imn_world_model.bench import novelty
         figures['novelty'] = novelty.run(options.model or novelty.MODEL)
