@@ -1,6 +1,9 @@
 """Damaged recordings: what can be read is used, the rest is counted and named."""
+import os
 import shutil
 import sqlite3
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from recordings import (
 from rosbags.rosbag2 import StoragePlugin
 
 from imn_world_model.data.bags import TYPESTORE
+from imn_world_model.data.cache import CacheError, built_once
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.errors import UserError
 
@@ -250,3 +254,37 @@ def test_text_only_recording_has_no_images(tmp_path: Path, options: DataOptions)
     text = STORE.types[STRING](data='hello')
     with pytest.raises(UserError, match='no image topic'):
         load(write_bag(tmp_path / 'bag', [('/chatter', STRING, 1, text)]), options)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter; pytest's own are closed to others."""
+    folder = Path(tempfile.mkdtemp(prefix='imn-cache-'))
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_cache_that_may_not_be_written_to_is_one_error(open_folder: Path) -> None:
+    open_folder.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:                                        # to whom nothing is forbidden
+        os.seteuid(65534)
+    try:
+        with pytest.raises(CacheError, match='not writable; set IMN_CACHE_DIR'):
+            with built_once(open_folder / 'entry', lambda entry: False):
+                pass
+    finally:
+        os.seteuid(user)
+
+
+def test_full_disk_of_the_cache_is_one_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match='no space left'):
+        with built_once(tmp_path / 'cache' / 'entry', lambda entry: False) as scratch:
+            assert scratch is not None
+            scratch.mkdir()
+            (scratch / 'images.bin').symlink_to('/dev/full')
+            with (scratch / 'images.bin').open('wb', buffering=0) as stream:
+                stream.write(b'pixels')
+    assert [path.suffix for path in (tmp_path / 'cache').iterdir()] == ['.lock']

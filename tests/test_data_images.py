@@ -1,4 +1,6 @@
 """Messages to RGB: every encoding, padding and byte order; wrong ones are named."""
+import resource
+
 import cv2
 import numpy as np
 import pytest
@@ -121,6 +123,18 @@ def test_bad_compressed_images_name_the_cause(data: bytes) -> None:
     message.data = np.frombuffer(data, np.uint8)
     with pytest.raises(ImageError, match='cannot be decoded'):
         message_to_rgb(message)
+
+
+def test_jpeg_that_claims_to_be_huge_is_refused_before_it_fills_memory() -> None:
+    message = compressed(CORNERS, 1)
+    data = np.array(message.data)
+    frame = bytes(data).index(b'\xff\xc0')                # the frame header: length, depth, sides
+    data[frame + 5:frame + 9] = (0x7F, 0xFF, 0x7F, 0xFF)  # 32767 x 32767 pixels, 3 GiB of RGB
+    message.data = data
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match='cannot be decoded'):
+        message_to_rgb(message)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 18      # KiB
 
 
 def test_fuzzed_messages_never_escape_the_error() -> None:
