@@ -176,12 +176,12 @@ def _small(config: Config) -> Config:
 # Clips: views of one object share its identity. The identity is free for the whole group while a
 # coordinate costs its nats in every view, so that what the views share leaves the coordinates.
 # The KL weight falls from where only the hues are worth a coordinate to where all is; identities
-# come apart while it is still too high for the shape to have entered the coordinates.
+# come apart early, before any of the shape has entered the coordinates: what is in there stays.
 _CLIPS = Config(
     model=ModelConfig(basis_std=0.05, identity_std=0.1),
-    loss=LossConfig(kl_weight=30.0, kl_weight_split=5.0, kl_weight_end=0.5),
+    loss=LossConfig(kl_weight=30.0, kl_weight_split=12.0, kl_weight_end=0.5),
     train=TrainConfig(steps=4500, batch_size=64, learning_rate=2e-3, share='clip', views=4,
-                      single_identity_steps=1400, balance=2.0, restart_every=250))
+                      single_identity_steps=700, balance=2.0, restart_every=250))
 # Robot logs: what a clip keeps beside the object must not become the identity, so each view is
 # recoloured (but for the place), zoomed and mirrored. More varies than in 3Dshapes: more
 # coordinates, more steps, and a lower KL weight before identities come apart.
