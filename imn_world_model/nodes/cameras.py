@@ -3,7 +3,7 @@ import time
 from typing import Any
 
 import numpy as np
-from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_policy_name_from_kind
@@ -14,41 +14,62 @@ from sensor_msgs.msg import CompressedImage, Image
 from imn_world_model.data.images import message_to_rgb
 from imn_world_model.nodes.health import Health
 from imn_world_model.nodes.intake import Arrival, Intake
+from imn_world_model.nodes.running import Spinner
 
+try:
+    from rclpy.experimental import EventsExecutor as ImageExecutor
+except ImportError:  # ROS 2 Humble
+    from rclpy.executors import SingleThreadedExecutor as ImageExecutor
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # ROS 2 Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 MAX_LOST_AT_ONCE = 10_000
+LOOK_AROUND_PERIOD = 1.0
 TYPES = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
 
 
 class Cameras:
     """
-    One subscription per camera topic.
+    One subscription per camera topic, in a node and an executor thread of their own.
+
+    rclpy's usual executors go through all entities of their nodes, in Python, for every message:
+    beside the services of a lifecycle node that is most of what an image costs. The executor here
+    is told by DDS what has come, and no service holds an image up.
 
     Messages are taken serialized: an image that is dropped costs no more than its copy, and a
     message that cannot be deserialized is a bad image rather than an exception in the executor.
 
-    :param node: that subscribes.
-    :param health: where images are counted.
+    :param node: that the cameras belong to; gives its name, its logger and its context.
+    :param health: where images are counted; its topics are full names.
     :param intake: where images go.
     :param qos: of the subscriptions.
-    :param group: callback group, so that images come in while a service is being answered.
     """
 
-    def __init__(self, node: Node, health: Health, intake: Intake, qos: QoSProfile,
-                 group: CallbackGroup) -> None:
-        self._node = node
+    def __init__(self, node: Node, health: Health, intake: Intake, qos: QoSProfile) -> None:
+        self._logger = node.get_logger()
+        # The command line's remappings are the owner's; they are applied to the topics already.
+        self._node = Node(f'{node.get_name()}_cameras', namespace=node.get_namespace(),
+                          context=node.context, use_global_arguments=False,
+                          start_parameter_services=False, enable_rosout=False)
         self._health = health
         self._intake = intake
         self._qos = qos
-        self._group = group
         self._types = [CompressedImage if source.topic.endswith('/compressed') else Image
                        for source in health.sources]
         self._stamps = [0] * len(self._types)
         self._subscriptions = [self._subscribe(source) for source in range(len(self._types))]
+        self._timer = self._node.create_timer(LOOK_AROUND_PERIOD, self._look_around,
+                                              clock=Clock(clock_type=ClockType.STEADY_TIME))
+        executor = ImageExecutor(context=node.context)
+        executor.add_node(self._node)
+        self._spinner = Spinner(executor)
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended the executor's thread, if anything did."""
+        return self._spinner.failure
 
     def _subscribe(self, source: int) -> Subscription | None:
         """Subscribe, or return None while this process uses the topic with another type."""
@@ -60,7 +81,7 @@ class Cameras:
         try:
             return self._node.create_subscription(
                 kind, self._health.sources[source].topic, receive, self._qos, raw=True,
-                callback_group=self._group, event_callbacks=SubscriptionEventCallbacks(
+                event_callbacks=SubscriptionEventCallbacks(
                     incompatible_qos=lambda event: self._incompatible(source, event),
                     message_lost=lambda event: self._lost(source, event)))
         except rclpy_implementation.RCLError as error:
@@ -102,7 +123,7 @@ class Cameras:
         topic = self._health.sources[source].topic
         note = self._health.may_log(topic, cause)
         if note is not None:
-            self._node.get_logger().warning(f'{topic}: {text}{note}')
+            self._logger.warning(f'{topic}: {text}{note}')
 
     def decode(self, arrival: Arrival) -> tuple[Any, np.ndarray]:
         """
@@ -128,7 +149,7 @@ class Cameras:
             self.warn(source, 'time jump', f'stamps went back by {(before - now) / 1e9:.3f} s '
                       '(a bag that loops, or a clock that was set)')
 
-    def look_around(self) -> None:
+    def _look_around(self) -> None:
         """Count publishers; follow a topic whose publishers turn out to be of the other type."""
         for source, health in enumerate(self._health.sources):
             types = [info.topic_type
@@ -148,11 +169,10 @@ class Cameras:
                 self._node.destroy_subscription(subscription)
                 self._subscriptions[source] = None
                 self._types[source] = offered.pop()
-                self._node.get_logger().info(
+                self._logger.info(
                     f'{health.topic} carries {self._types[source].__name__}; subscribing to that')
 
     def close(self) -> None:
         """Unsubscribe."""
-        for subscription in filter(None, self._subscriptions):
-            self._node.destroy_subscription(subscription)
-        self._subscriptions = []
+        self._spinner.close()
+        self._node.destroy_node()

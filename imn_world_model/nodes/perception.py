@@ -4,8 +4,9 @@ The perception node: camera images in, object identities and transform matrices 
     ros2 run imn_world_model perception --ros-args -p model:=FILE.onnx
         -p image_topics:="['/front/image_raw', '/left/image_raw/compressed']"
 
-A managed (lifecycle) node that by default configures and activates itself. The executor's threads
-only pass messages on; images are read and answered in a thread of their own (worker.py).
+A managed (lifecycle) node that by default configures and activates itself. Its executor answers
+services; images come in through a thread of their own (cameras.py) and are read and answered in
+another (worker.py).
 """
 import sys
 import time
@@ -16,9 +17,8 @@ from typing import Any
 import onnxruntime
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -61,7 +61,6 @@ class PerceptionNode(LifecycleNode):
         self._settings = parameters.Settings()
         self._topics: list[str] = []
         self._health = Health([])
-        self._image_group = MutuallyExclusiveCallbackGroup()
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Wall time: diagnostics must go on while simulated time stands still.
@@ -103,8 +102,7 @@ class PerceptionNode(LifecycleNode):
         self._outputs.publish_labels(self._model)
         intake = Intake(len(self._topics))
         self._health = Health(self._topics)
-        self._cameras = Cameras(self, self._health, intake, self._settings.qos,
-                                self._image_group)
+        self._cameras = Cameras(self, self._health, intake, self._settings.qos)
         self._worker = InferenceWorker(self._model, intake, self._settings.batch_wait,
                                        self._cameras.decode, self._answer, self._reject)
         self._worker.start()
@@ -224,8 +222,8 @@ class PerceptionNode(LifecycleNode):
     # Diagnostics
 
     def _publish_diagnostics(self) -> None:
-        if self._cameras is not None:
-            self._cameras.look_around()
+        if self._cameras is not None and self._cameras.failure is not None:
+            raise self._cameras.failure               # a node without its cameras must not go on
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         timeout = self.get_parameter('image_timeout').value
@@ -287,9 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
     :param arguments: command line, ROS arguments included.
     :return: exit code.
     """
-    # One thread for services and timers, one for images.
-    return run_until_stopped(PerceptionNode, lambda: MultiThreadedExecutor(num_threads=2),
-                             arguments)
+    return run_until_stopped(PerceptionNode, SingleThreadedExecutor, arguments)
 
 
 if __name__ == '__main__':
