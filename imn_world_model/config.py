@@ -118,6 +118,8 @@ class TrainConfig:
         the decoder's early head and decodes the best of each identity.
     :param single_identity_steps: steps in which one identity and all modules take every image, a
         plain Lie-group VAE: the modules learn what they can, then the identities divide the rest.
+    :param all_modules_steps: steps in which all modules are active whatever the image; after them
+        the winner's subset is searched for, too.
     :param balance: strength of the pull towards equal use, in units of the score's spread.
     :param restart_every: steps between restarts of the least useful identity; 0 for never.
     :param restart_until: share of the steps after which identities are left alone.
@@ -137,6 +139,7 @@ class TrainConfig:
     flip: bool = False
     search: Literal['exhaustive', 'fast'] = 'fast'
     single_identity_steps: int = 0
+    all_modules_steps: int = 0
     balance: float = 0.0
     restart_every: int = 0
     restart_until: float = 0.75
@@ -181,7 +184,8 @@ _CLIPS = Config(
     model=ModelConfig(basis_std=0.05, identity_std=0.1),
     loss=LossConfig(kl_weight=30.0, kl_weight_split=12.0, kl_weight_end=0.5),
     train=TrainConfig(steps=4500, batch_size=64, learning_rate=2e-3, share='clip', views=4,
-                      single_identity_steps=700, balance=2.0, restart_every=250))
+                      single_identity_steps=700, all_modules_steps=2000, balance=2.0,
+                      restart_every=250))
 # Robot logs: what a clip keeps beside the object must not become the identity, so each view is
 # recoloured (but for the place), zoomed and mirrored. More varies than in 3Dshapes: more
 # coordinates, more steps, and a lower KL weight before identities come apart.

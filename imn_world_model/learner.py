@@ -49,7 +49,8 @@ class Learner(lightning.LightningModule):
             identity = torch.zeros_like(image[:, 0, 0, 0], dtype=torch.long)
             subset = torch.full_like(identity, len(self.network.masks) - 1)     # all modules
         else:
-            answer = self.network.search(image, encoding, STRATEGIES[train.search], kl_weight)
+            answer = self.network.search(image, encoding, STRATEGIES[train.search], kl_weight,
+                                         all_active=step < train.all_modules_steps)
             scores = answer.identity_scores                              # (B, n)
             if label is not None and self.network.classifier is not None:
                 costs = self.network.classifier.identity_costs(self.network.identities(), label)

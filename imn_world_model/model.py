@@ -129,7 +129,7 @@ class IndependentModularNetwork(nn.Module):
         return Encoding(mu, logvar, z, comp_T, group_feature, kl_divergence(mu, logvar))
 
     def search(self, image: Tensor, encoding: Encoding, strategy: Strategy,
-               kl_weight: float | None = None) -> Answer:
+               kl_weight: float | None = None, all_active: bool = False) -> Answer:
         """
         Eq. (4) to (9): the best subset of each identity. No gradient: choosing is not learning.
 
@@ -137,7 +137,10 @@ class IndependentModularNetwork(nn.Module):
         :param encoding: of those images.
         :param strategy: how the candidates are gone through.
         :param kl_weight: per nat; by default the one that training ends with.
+        :param all_active: whether the subset of all modules is the only one looked at.
         """
+        if all_active:
+            return self._search_identities(image, encoding, strategy)
         loss = self.loss_config
         kl_weight = loss.kl_weight_end if kl_weight is None else kl_weight
         with torch.no_grad():
@@ -153,6 +156,16 @@ class IndependentModularNetwork(nn.Module):
             question = Question(image, encoding.comp_T, self.identities(), price,
                                 loss.image_weight, decoded_price)
             return strategy(self.decoder, question)
+
+    def _search_identities(self, image: Tensor, encoding: Encoding, strategy: Strategy) -> Answer:
+        """:return: each identity with all modules, scored by the image: the rest is the same."""
+        with torch.no_grad():
+            everything = torch.ones_like(encoding.kl, dtype=torch.bool)  # (B, m)
+            product = active_product(encoding.comp_T, everything)        # as if of one module
+            price = torch.zeros_like(encoding.kl[:, :1])
+            answer = strategy(self.decoder, Question(image, product[:, None], self.identities(),
+                                                     price, self.loss_config.image_weight))
+        return Answer(answer.identity_scores, answer.subset + len(self.masks) - 1)
 
     def observe_subsets(self, subset: Tensor, memory: int = 50) -> None:
         """

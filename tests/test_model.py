@@ -75,6 +75,26 @@ def test_forward_gives_the_argmax_and_its_own_reconstruction(network: Independen
     assert torch.equal(output.active, network.masks[output.subset])
 
 
+def test_search_with_all_modules_ranks_identities_like_the_whole_search(
+        network: IndependentModularNetwork) -> None:
+    image = images()
+    encoding = network.encode(image)
+    kept = []
+
+    def strategy(decoder, question):
+        kept.append(exhaustive_scores(decoder, question)[:, -1])
+        return exhaustive(decoder, question)
+
+    network.search(image, encoding, strategy)
+    answer = network.search(image, encoding, exhaustive, all_active=True)
+    # What all modules cost is the same whatever the identity, and left out.
+    between = kept[0] - kept[0][:, :1]
+    assert between.abs().min(0).values[1:].max() > 0
+    assert torch.allclose(answer.identity_scores - answer.identity_scores[:, :1], between,
+                          rtol=1e-3, atol=0.05)
+    assert (answer.subset == len(network.masks) - 1).all()
+
+
 def test_fast_search_scores_its_candidates_like_the_exhaustive_one(
         network: IndependentModularNetwork) -> None:
     image = images()

@@ -51,7 +51,6 @@ class PerceptionNode(LifecycleNode):
 
     def __init__(self, **options: Any) -> None:
         super().__init__('perception', **{'namespace': 'imn', **options})
-        parameters.declare(self)
         self._state = 'unconfigured'
         self._error = ''
         self._model: ImnModel | None = None
@@ -61,6 +60,8 @@ class PerceptionNode(LifecycleNode):
         self._settings = parameters.Settings()
         self._topics: list[str] = []
         self._health = Health([])
+        # After these: Kilted destroys a node on whose command line a parameter is wrong.
+        parameters.declare(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Wall time: diagnostics must go on while simulated time stands still.
