@@ -183,7 +183,7 @@ def _small(config: Config) -> Config:
 _CLIPS = Config(
     model=ModelConfig(basis_std=0.05, identity_std=0.1),
     loss=LossConfig(kl_weight=30.0, kl_weight_split=12.0, kl_weight_end=0.5),
-    train=TrainConfig(steps=4500, batch_size=64, learning_rate=2e-3, share='clip', views=4,
+    train=TrainConfig(steps=5500, batch_size=64, learning_rate=2e-3, share='clip', views=4,
                       single_identity_steps=700, all_modules_steps=2000, balance=2.0,
                       restart_every=250))
 # Robot logs: what a clip keeps beside the object must not become the identity, so each view is
