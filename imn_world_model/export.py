@@ -23,7 +23,7 @@ from imn_world_model.inference import FORMAT_VERSION, OUTPUTS
 from imn_world_model.metrics import name_identities
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import observe
-from imn_world_model.run import Run, load_run
+from imn_world_model.run import Run, keep_for_evaluation, load_run
 from imn_world_model.shortlist import shortlist_for
 from imn_world_model.winner import Strategy, coarse_to_fine, exhaustive
 
@@ -241,6 +241,8 @@ def main(arguments: list[str] | None = None) -> None:
                         help='how the winner is found')
     parser.add_argument('--float16', action='store_true',
                         help='wide layers in half precision: half the file, for GPUs')
+    parser.add_argument('--keep-run', type=Path, metavar='DIR',
+                        help='also keep what evaluate needs of the run, a third of its size')
     options = parser.parse_args(arguments)
 
     run = load_run(options.run)
@@ -276,6 +278,8 @@ def main(arguments: list[str] | None = None) -> None:
     precision = 'float16' if options.float16 else 'float32'
     metadata = run_metadata(run, options.out.stem, labels, calibration, search, precision)
     export_onnx(run.network, options.out, metadata, images[:16], strategy, precision)
+    if options.keep_run:
+        keep_for_evaluation(run, options.keep_run)
     print(f'{options.out}: identities {", ".join(labels)}; checked against torch')
     if 'agreement' in search:
         agreement = search['agreement']

@@ -1,11 +1,14 @@
 """A run folder: what training writes and everything after it reads."""
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from imn_world_model.cli import atomic_path
 from imn_world_model.config import Config, load_config, save_config
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.errors import UserError
@@ -77,17 +80,58 @@ def load_run(path: str | Path) -> Run:
     if not checkpoint.exists():
         raise UserError(f'{path} holds no checkpoint yet ({CHECKPOINT}); let train reach its '
                         'first one (train.checkpoint_every steps)')
+    state = _checkpoint(checkpoint)
     try:
-        state = torch.load(checkpoint, map_location='cpu', weights_only=True)
         weights = {name.removeprefix('network.'): value
                    for name, value in state['state_dict'].items() if name.startswith('network.')}
         network = IndependentModularNetwork(config.model, config.loss, data['num_labels'])
         network.load_state_dict(weights)
-    except (OSError, RuntimeError, KeyError, EOFError, ValueError) as error:
-        raise UserError(f'checkpoint {checkpoint} cannot be read ({type(error).__name__}); '
-                        'train again or restore the file') from error
+    except (RuntimeError, KeyError) as error:
+        raise UserError(f'checkpoint {checkpoint} does not fit {CONFIG} beside it; '
+                        'restore the run folder or train again') from error
     return Run(path, config, network.eval(), _data_options(data['options'], config),
                tuple(data['paths']), data['content_hash'], state['global_step'])
+
+
+def keep_for_evaluation(run: Run, folder: Path) -> None:
+    """
+    Copy what evaluation and export need of a run: a third of its size, no state to resume from.
+
+    :param run: loaded.
+    :param folder: to write; replaced when it is there.
+    """
+    with atomic_path(folder) as scratch:
+        scratch.mkdir()
+        for name in (CONFIG, DATA):
+            shutil.copy(run.path / name, scratch)
+        for metrics in sorted(run.path.glob('metrics*')):
+            shutil.copytree(metrics, scratch / metrics.name)
+        (scratch / CHECKPOINT).parent.mkdir()
+        weights = {f'network.{name}': value for name, value in run.network.state_dict().items()}
+        torch.save({'state_dict': weights, 'global_step': run.step}, scratch / CHECKPOINT)
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def can_resume(path: Path) -> bool:
+    """
+    Tell whether training can go on from a run's checkpoint.
+
+    :param path: the run folder; its checkpoint is there.
+    :return: False for one that :func:`keep_for_evaluation` wrote.
+    :raises UserError: when the checkpoint is broken.
+    """
+    return 'optimizer_states' in _checkpoint(path / CHECKPOINT)
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    """:return: what a checkpoint file holds, or an error that names it."""
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    # Damage shows in many ways: no archive, a torn one, no pickle.
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+        raise UserError(f'checkpoint {path} cannot be read ({type(error).__name__}); '
+                        'train again or restore the file') from error
 
 
 def kept_options(options: DataOptions) -> dict[str, Any]:

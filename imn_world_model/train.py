@@ -22,7 +22,15 @@ from imn_world_model.errors import UserError
 from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
 from imn_world_model.pictures import write_pictures
 from imn_world_model.preprocess import Crop
-from imn_world_model.run import CHECKPOINT, CONFIG, kept_options, load_run, read_data, write_run
+from imn_world_model.run import (
+    CHECKPOINT,
+    CONFIG,
+    can_resume,
+    kept_options,
+    load_run,
+    read_data,
+    write_run,
+)
 
 TRAIN, VALIDATION = 0, 1
 MAX_VALIDATION_IMAGES = 1024
@@ -223,6 +231,9 @@ def main(arguments: list[str] | None = None) -> None:
         read_data(folder)
         if not (folder / CHECKPOINT).exists():
             raise UserError(f'{folder} holds no checkpoint to resume from; train without --resume')
+        if not can_resume(folder):
+            raise UserError(f'{folder} was kept for evaluation, without the state of the '
+                            'optimiser; train a new run')
     elif (folder / CHECKPOINT).exists():
         raise UserError(f'{folder} already holds a run; use --resume to go on or --name for a '
                         'new one')

@@ -146,6 +146,23 @@ def test_export_and_infer_follow(logs: Path, trained: Path) -> None:
     assert first['identity_scores'][first['identity']] == max(first['identity_scores'])
 
 
+def test_a_kept_run_evaluates_the_same_and_is_not_resumed(logs: Path, trained: Path) -> None:
+    run('export', '--run', trained, '--out', 'kept.onnx', '--keep-run', 'runs/kept', cwd=logs)
+    for name in ('first', 'kept'):
+        run('evaluate', '--run', f'runs/{name}', '--data', 'logs', '--out', f'report-{name}',
+            '--no-disentanglement', cwd=logs)
+    first, kept = (json.loads((logs / f'report-{name}' / 'metrics.json').read_text())
+                   for name in ('first', 'kept'))
+    assert {**first, 'run': 'kept'} == kept
+    sizes = [(logs / 'runs' / name / 'checkpoints' / 'last.ckpt').stat().st_size
+             for name in ('first', 'kept')]
+    assert sizes[1] < 0.5 * sizes[0]
+    done = run('train', '--data', 'logs', '--preset', 'debug', '--name', 'kept', '--resume',
+               '--set', 'train.steps=80', cwd=logs, check=False)
+    assert done.returncode == 2 and 'kept for evaluation' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
 def test_evaluate_writes_figures_and_a_self_contained_report(logs: Path, trained: Path) -> None:
     run('evaluate', '--run', trained, '--data', 'logs/shapes.h5', '--split', 'train', '--limit',
         '150', '--no-disentanglement', '--compare-search', '40', '--out', 'report', cwd=logs)

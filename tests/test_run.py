@@ -1,0 +1,60 @@
+"""The run folder: what is broken in it is named."""
+from pathlib import Path
+
+import pytest
+import torch
+
+from imn_world_model.config import preset
+from imn_world_model.data.frames import DataOptions
+from imn_world_model.errors import UserError
+from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.run import (
+    CHECKPOINT,
+    CONFIG,
+    can_resume,
+    keep_for_evaluation,
+    kept_options,
+    load_run,
+    write_run,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    config = preset('debug')
+    write_run(tmp_path, config, {'paths': ['x'], 'options': kept_options(DataOptions(size=32)),
+                                 'content_hash': 'h', 'num_labels': 0})
+    network = IndependentModularNetwork(config.model, config.loss)
+    (tmp_path / CHECKPOINT).parent.mkdir()
+    torch.save({'state_dict': {f'network.{name}': value for name, value
+                               in network.state_dict().items()},
+                'global_step': 7, 'optimizer_states': [1]}, tmp_path / CHECKPOINT)
+    return tmp_path
+
+
+@pytest.mark.parametrize('damage', [
+    lambda data: b'', lambda data: b'not an archive', lambda data: data[:len(data) // 2],
+    lambda data: data[:200] + bytes(2000) + data[2200:]])
+def test_broken_checkpoint_is_one_error(folder: Path, damage) -> None:
+    file = folder / CHECKPOINT
+    file.write_bytes(damage(file.read_bytes()))
+    for read in (load_run, can_resume):
+        with pytest.raises(UserError, match='last.ckpt cannot be read'):
+            read(folder)
+
+
+def test_checkpoint_of_other_sizes_is_one_error(folder: Path) -> None:
+    config = (folder / CONFIG).read_text()
+    (folder / CONFIG).write_text(config.replace('matrix_size: 6', 'matrix_size: 7'))
+    with pytest.raises(UserError, match='does not fit config.yaml'):
+        load_run(folder)
+
+
+def test_kept_run_has_the_weights_and_no_more(folder: Path) -> None:
+    assert can_resume(folder)
+    keep_for_evaluation(load_run(folder), folder / 'kept')
+    keep_for_evaluation(load_run(folder), folder / 'kept')           # replaced
+    kept, whole = load_run(folder / 'kept'), load_run(folder)
+    assert kept.step == 7 and not can_resume(folder / 'kept')
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(kept.network.state_dict()[name], value)
