@@ -8,12 +8,13 @@ far raw and filtered coordinates of the remaining images are from the truth. Fra
 resemble each other, so only another log shows how far the map holds in scenes it has not seen.
 
     python -m imn_world_model.track                          the demo log, every other image
+    python -m imn_world_model.track --occlude 0.1            something gets in the way now and then
     python -m imn_world_model.simulate --out logs/drive --clips 40 --frames 32 --seed 1
     python -m imn_world_model.track --fit-log logs/drive     a training part of its own
 """
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,24 @@ def follow(model: ImnModel, log: Log, options: TrackingOptions) -> tuple[np.ndar
     return mean, filtered
 
 
+def occlude(images: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """
+    Put something dark in the way, such as a gripper or a passer-by, in images drawn at random.
+
+    :param images: (K, S, S, 3) uint8.
+    :param share: of the images, in [0, 1].
+    :param seed: of the draw.
+    :return: (K, S, S, 3) uint8; in that share a rectangle covers a ninth to a quarter.
+    """
+    rng = np.random.default_rng(seed)
+    result, side = images.copy(), images.shape[1]
+    for k in np.flatnonzero(rng.random(len(images)) < share):
+        width, height = rng.integers(side // 3, side // 2 + 1, 2)
+        left, top = rng.integers(0, side - width + 1), rng.integers(0, side - height + 1)
+        result[k, top:top + height, left:left + width] = rng.integers(20, 60, 3)
+    return result
+
+
 def linear_fit(coordinates: np.ndarray, values: np.ndarray) -> np.ndarray:
     """
     Fit values = [coordinates, 1] @ weights.
@@ -162,17 +181,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--fit-log', type=Path,
                         help='log to fit the maps on; default: every other image of --log')
     parser.add_argument('--quantities', nargs='+', default=['distance', 'bearing'])
+    parser.add_argument('--occlude', type=float, default=0.0, metavar='SHARE',
+                        help='cover part of this share of the images, drawn at random')
     parser.add_argument('--out', type=Path, default=Path('track.png'), help='the plot')
     defaults = TrackingOptions()
     for name in ('acceleration', 'variance_scale'):
         parser.add_argument(f'--{name.replace("_", "-")}', type=float,
                             default=getattr(defaults, name))
     options = parser.parse_args(arguments)
+    if not 0.0 <= options.occlude <= 1.0:
+        raise UserError(f'--occlude is {options.occlude}; it is a share, from 0 to 1')
     model = ImnModel(options.model)
     log = read_log(options.log, model, options.quantities)
     filter_options = TrackingOptions(acceleration=options.acceleration,
                                      variance_scale=options.variance_scale)
     coordinates = follow(model, log, filter_options)
+    known = coordinates
+    if options.occlude:
+        # The maps are fitted on images with nothing in the way.
+        coordinates = follow(model, replace(log, images=occlude(log.images, options.occlude)),
+                             filter_options)
     if options.fit_log:
         training = read_log(options.fit_log, model, options.quantities)
         known = follow(model, training, filter_options)
@@ -181,7 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
         tested = np.arange(len(log.time)) % 2 == 1
         training = Log(log.time[~tested], log.images[~tested],
                        {name: values[~tested] for name, values in log.truth.items()})
-        known = coordinates[0][~tested], coordinates[1][~tested]
+        known = known[0][~tested], known[1][~tested]
     measured_values, filtered_values = {}, {}
     for name in options.quantities:
         measured_values[name], filtered_values[name] = (

@@ -32,7 +32,7 @@ class TrackingOptions:
     initial_rate: float = 2.0
     variance_scale: float = 1.0
     gate: float = 0.999
-    patience: int = 3
+    patience: int = 2
     max_gap: float = 1.0
 
     def __post_init__(self) -> None:
@@ -78,6 +78,7 @@ class Track:
         self._time = 0.0
         self._updates = 0
         self._refused = 0
+        self._foreign = 0
         self._limit = 0.0
 
     def update(self, time: float, identity: int, mean: np.ndarray,
@@ -104,15 +105,16 @@ class Track:
         if step > 0:
             self._predict(step)
         self._filter.R = np.diag(noise)
-        if identity == self._identity and self._fits(mean):
+        fits = self._fits(mean)
+        self._refused = 0 if fits else self._refused + 1
+        # The modules do not see the identity: a single wrong winner leaves their coordinates true.
+        self._foreign = 0 if identity == self._identity else self._foreign + 1
+        if max(self._refused, self._foreign) >= self._options.patience:
+            return self._start(time, identity, mean, noise)
+        if fits:
             self._filter.update(mean)
             self._updates += 1
-            self._refused = 0
-            return self._estimate(accepted=True)
-        self._refused += 1
-        if self._refused >= self._options.patience:
-            return self._start(time, identity, mean, noise)
-        return self._estimate(accepted=False)
+        return self._estimate(accepted=fits)
 
     def _start(self, time: float, identity: int, mean: np.ndarray, noise: np.ndarray) -> Estimate:
         size = len(mean)
@@ -126,7 +128,7 @@ class Track:
         kalman.H = np.zeros((size, 2 * size))
         kalman.H[range(size), range(0, 2 * size, 2)] = 1.0
         self._filter, self._identity, self._time = kalman, identity, time
-        self._updates, self._refused = 1, 0
+        self._updates, self._refused, self._foreign = 1, 0, 0
         self._limit = float(chi2.ppf(self._options.gate, size))
         return self._estimate(accepted=True)
 

@@ -79,7 +79,8 @@ def test_other_identity_takes_over_only_when_it_persists():
     variance = np.full(2, 0.01)
     follower.update(0.0, 3, np.zeros(2), variance)
     assert follower.update(0.1, 4, np.zeros(2), variance).identity == 3
-    assert follower.update(0.2, 3, np.zeros(2), variance).updates == 2
+    # A wrong winner's coordinates count all the same.
+    assert follower.update(0.2, 3, np.zeros(2), variance).updates == 3
     assert follower.update(0.3, 4, np.zeros(2), variance).identity == 3
     estimate = follower.update(0.4, 4, np.ones(2), variance)
     assert estimate.identity == 4 and estimate.updates == 1
@@ -110,6 +111,28 @@ def test_options_out_of_range_are_errors():
     for wrong in ({'gate': 1.0}, {'acceleration': 0.0}, {'patience': 0}):
         with pytest.raises(UserError, match=next(iter(wrong))):
             TrackingOptions(**wrong)
+
+
+def test_filter_bridges_occluded_frames():
+    times, truth, _ = ramp(3)
+    measured = truth + np.random.default_rng(4).normal(scale=0.05, size=truth.shape)
+    hidden = np.arange(len(times)) % 9 == 5
+    measured[hidden] += 1.5
+    follower = Track(TrackingOptions())
+    means = np.array([follower.update(t, 0, z, np.full(DIMENSIONS, 0.0025)).mean
+                      for t, z in zip(times, measured, strict=True)])
+    raw_error, error = (np.sqrt(((values - truth) ** 2).mean()) for values in (measured, means))
+    assert error < 0.3 * raw_error
+
+
+def test_occlude_covers_the_share_of_images_that_it_is_asked_for():
+    images = np.full((400, 32, 32, 3), 200, np.uint8)
+    hidden = track.occlude(images, 0.25)
+    covered = (hidden != images).any((1, 2, 3))
+    assert 60 < covered.sum() < 140
+    share = (hidden != images).any(3).mean((1, 2))[covered]
+    assert share.min() > 0.08 and share.max() < 0.3
+    assert (images == 200).all()
 
 
 def test_linear_fit_recovers_a_linear_map():
