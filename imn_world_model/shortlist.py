@@ -22,17 +22,19 @@ COMPONENTS = 32
 # compete. Fitted to random ones it ranked worse.
 FITTED = 16
 # Candidates that go on to the second sketch and to the decoder, beyond the best of each identity:
-# the first pair that finds all winners' identities and this share of their subsets is taken.
-# A network whose modules had not come apart needed the last, others the first.
+# the first pair that finds these shares of the winners' identities and of their subsets is taken.
+# A network whose modules had not come apart needed the last, others the first two.
 EFFORTS = ((8, 2), (12, 4), (16, 6), (24, 8))
+SAME_IDENTITY = 0.999
 SAME_SUBSET = 0.995
-# Share of the calibration images that the sketches are fitted to; the rest choose the effort.
-FITTING = 0.75
+# Share of the calibration images that the sketches are fitted to; the rest choose the effort. 250
+# images could not tell 99.8 % from 99.9 %.
+FITTING = 0.4
 # Pictures that the components are taken from.
 PICTURES = 2000
 RIDGE = 1e-6
 BATCH = 32
-FIT_IMAGES = 1000
+FIT_IMAGES = 2500
 # Subsets looked at: at most so many, the commonest winners, so that cost does not grow as 2**m.
 MAX_SUBSETS = 24
 
@@ -178,7 +180,7 @@ def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
     The hessian form's random price is left out, as it is from the deployed model.
 
     :param network: trained.
-    :param images: (K, S, S, 3) uint8 of the training split, K at least 1; a thousand do.
+    :param images: (K, S, S, 3) uint8 of the training split, K at least 1; 2,500 do.
     :param progress: whether to show a bar.
     """
     decoder = network.decoder
@@ -220,7 +222,8 @@ def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
         shortlist = Shortlist(kept, first, second, *effort)
         seen = observe(network, images[start:], strategy=shortlist)
         same = seen.identity == identity[start:]
-        if same.all() and (seen.subset == subset[start:]).mean() >= SAME_SUBSET:
+        if (same.mean() >= SAME_IDENTITY
+                and (same & (seen.subset == subset[start:])).mean() >= SAME_SUBSET):
             break
     return shortlist
 
