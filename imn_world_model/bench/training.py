@@ -31,10 +31,11 @@ def run(name: str = PRESET, seconds: float = SECONDS) -> dict[str, float]:
     config = preset(name)
     image = torch.rand(config.train.batch_size, 3, config.model.image_size,
                        config.model.image_size)
-    alone = config.train.steps
+    alone, choosing = config.train.steps, ['train.single_identity_steps=0',
+                                           'train.all_modules_steps=0']
     ways = {'plain Lie-group VAE': [f'train.single_identity_steps={alone}'],
-            'fast search': ['train.single_identity_steps=0', 'train.search=fast'],
-            'exhaustive search': ['train.single_identity_steps=0', 'train.search=exhaustive']}
+            'fast search': [*choosing, 'train.search=fast'],
+            'exhaustive search': [*choosing, 'train.search=exhaustive']}
     times = compare({way: Steps(override(config, settings), image) for way, settings in
                      ways.items()}, seconds, rounds=3)
     figures = {f'{name} {way} images/s': STEPS * len(image) / value
