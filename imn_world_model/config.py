@@ -107,7 +107,8 @@ class TrainConfig:
     :param batch_size: images per step, over all devices.
     :param learning_rate: peak rate of Adam; warmed up, then annealed by a cosine.
     :param share: what the views of one group have in common. ``none``: every image decides its
-        identity alone. ``clip``: views are frames of one clip. ``augment``: views are
+        identity alone. ``clip``: views are frames of one clip or, with the ID classifier,
+        images of one label. ``augment``: views are
         augmentations of one image.
     :param views: images in a group, which together choose one identity.
     :param recolor: whether each view's hues go through a random curve of their own; hues that most
@@ -196,9 +197,9 @@ _LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=3),
 # Single images: the views of a group are augmentations of one image.
 _SINGLE = replace(_CLIPS, train=replace(_CLIPS.train, share='augment', recolor=True, zoom=0.15,
                                         flip=True))
-# Section III-C2: labels reach training.
-_ID_CLASSIFIER = replace(_CLIPS, loss=replace(_CLIPS.loss, classifier_weight=50.0),
-                         train=replace(_CLIPS.train, share='none', views=1))
+# Section III-C2: labels reach training, through the classifier and through the groups, whose views
+# are images of one label. Without groups the identity became the orientation.
+_ID_CLASSIFIER = replace(_CLIPS, loss=replace(_CLIPS.loss, classifier_weight=50.0))
 # The paper's recipe as it stands: every candidate decoded, no schedule, no sharing.
 _PAPER = Config(
     loss=LossConfig(choice_weight=0.0, independence='hessian', independence_weight=20.0),

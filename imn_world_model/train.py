@@ -53,6 +53,8 @@ class FrameBatches(lightning.LightningDataModule):
         self.images = Rows(frames.images, chosen)
         self.clip = frames.clip[chosen]
         self.labels = None if labels is None else labels[chosen]
+        if self.labels is not None:                   # what one label bears is one object
+            self.clip = self.labels
         held_out = np.flatnonzero(frames.split == VALIDATION)
         few = np.random.default_rng(config.train.seed).permutation(held_out)
         self.validation = np.asarray(frames.images[np.sort(few[:MAX_VALIDATION_IMAGES])])
