@@ -253,6 +253,10 @@ def main(arguments: list[str] | None = None) -> None:
         if options.label not in frames.labels:
             raise UserError(f"the data has no label '{options.label}' for the ID classifier; "
                             f'it has {", ".join(frames.labels) or "none"}')
+        unlabelled = int((frames.labels[options.label] < 0).sum())
+        if unlabelled:
+            raise UserError(f"{unlabelled} of {len(frames.images)} frames have no label "
+                            f"'{options.label}'; the ID classifier needs one for each")
         data |= {'label': options.label,
                  'num_labels': int(frames.labels[options.label].max()) + 1}
     train(config, frames, folder, data, options.resume, options.accelerator, options.devices,

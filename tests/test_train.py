@@ -15,8 +15,12 @@ import pytest
 import torch
 from recordings import drive, write_bag
 
+from imn_world_model.batches import Batches
+from imn_world_model.config import override, preset
+from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.preprocess import Crop
 from imn_world_model.run import load_run
+from imn_world_model.train import FrameBatches
 
 ROOT = Path(__file__).parents[1]
 
@@ -129,6 +133,17 @@ def test_two_processes_match_one_with_the_same_global_batch(logs: Path, trained:
     distance = torch.cat([(one[name] - two[name]).float().flatten() for name in one]).norm()
     size = torch.cat([one[name].float().flatten() for name in one]).norm()
     assert distance < 1e-2 * size
+
+
+def test_views_of_the_id_classifier_share_their_label(logs: Path) -> None:
+    frames = load_frames([logs / 'logs' / 'shapes.h5'],
+                         DataOptions(size=32, cache_dir=logs / 'cache'), progress=False)
+    config = override(preset('debug'), ['loss.classifier_weight=1.0'])
+    batches = FrameBatches(frames, config, frames.labels['shape'])
+    assert batches.labels is not None
+    label = Batches(batches.images, batches.clip, config.train, batches.labels)[0]['label']
+    groups = label.reshape(-1, config.train.views)
+    assert (groups == groups[:, :1]).all() and len(groups.unique()) > 1
 
 
 def test_export_and_infer_follow(logs: Path, trained: Path) -> None:
