@@ -165,6 +165,7 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
     trainer = lightning.Trainer(
         accelerator=accelerator, devices=devices, num_nodes=nodes,
         strategy='ddp' if devices * nodes > 1 else 'auto',
+        # Any string to the checker; Lightning names those that it takes.
         precision=config.train.precision,                              # type: ignore[arg-type]
         max_epochs=-1, max_steps=config.train.steps, val_check_interval=every,
         use_distributed_sampler=False, num_sanity_val_steps=0,

@@ -22,6 +22,7 @@ from imn_world_model.errors import UserError
 SERVICE = '/imn/perception/get_parameters'
 PERIOD = 0.05
 DISCOVERY = 60.0
+FIRST_ANSWER, FIRST_TRIES = 5.0, 12
 PATIENCE = 30.0
 
 
@@ -48,22 +49,30 @@ def ask(count: int) -> list[float]:
     try:
         if not client.wait_for_service(DISCOVERY):
             raise UserError(f'nobody offers {SERVICE}; is the perception node up?')
-        # The node may learn later than this side that the two can talk; the first answer tells.
-        times = [_seconds(client, GetParameters.Request(names=['model']))
-                 for _ in range(count + 1)]
+        request = GetParameters.Request(names=['model'])
+        # The first answer is lost when the node does not know yet who asks.
+        if not any(_seconds(client, request, FIRST_ANSWER) for _ in range(FIRST_TRIES)):
+            raise UserError(f'{SERVICE} gave no answer in {FIRST_TRIES * FIRST_ANSWER:.0f} s')
+        times = []
+        for _ in range(count):
+            seconds = _seconds(client, request, PATIENCE)
+            if seconds is None:
+                raise UserError(f'{SERVICE} gave no answer in {PATIENCE:.0f} s')
+            times.append(seconds)
     finally:
         spinner.close()
         node.destroy_node()
         rclpy.try_shutdown()
-    return times[1:]
+    return times
 
 
-def _seconds(client: Any, request: Any) -> float:
+def _seconds(client: Any, request: Any, patience: float) -> float | None:
+    """:return: what one answer took, or ``None`` when it did not come."""
     started = time.monotonic()
     done = threading.Event()
     client.call_async(request).add_done_callback(lambda _: done.set())
-    if not done.wait(PATIENCE):
-        raise UserError(f'{SERVICE} gave no answer in {PATIENCE:.0f} s')
+    if not done.wait(patience):
+        return None
     seconds = time.monotonic() - started
     time.sleep(PERIOD)
     return seconds
@@ -83,10 +92,12 @@ def asking(count: int) -> Iterator[list[float]]:
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield seconds
-        output, errors = process.communicate(timeout=DISCOVERY + 2 * PATIENCE)
-    except BaseException:
-        process.kill()
-        raise
+        output, errors = process.communicate(timeout=2 * DISCOVERY + PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        raise UserError('the parameter service could not be measured in time') from error
+    finally:
+        process.kill()                                # does nothing to one that has ended
+        process.wait()
     if process.returncode:
         raise UserError(f'the parameter service could not be measured: {errors.strip()[-300:]}')
     seconds += json.loads(output)

@@ -72,6 +72,7 @@ class Steps:
 
     def __call__(self) -> None:
         """Take the steps."""
-        with warnings.catch_warnings(action='ignore'):           # that nothing is logged or saved
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')                      # that nothing is logged or saved
             lightning.Trainer(accelerator='cpu', barebones=True, max_steps=STEPS).fit(
                 self.learner, self.batches)
