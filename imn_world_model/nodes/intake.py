@@ -1,6 +1,7 @@
 """Where images wait for the inference thread: one place per camera, the newest image wins."""
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -29,6 +30,7 @@ class Intake:
     """
 
     def __init__(self, num_sources: int) -> None:
+        self.num_sources = num_sources
         self._slots: list[Arrival | None] = [None] * num_sources
         self._changed = threading.Condition()
         self._closed = False
@@ -46,24 +48,29 @@ class Intake:
             self._changed.notify()
         return replaced
 
-    def take(self, gather: float) -> list[Arrival]:
+    def take(self, gather: float) -> Iterator[Arrival]:
         """
-        Wait for images and take the newest of each camera.
+        Wait for an image, then hand on the newest of each camera, each as soon as it is there.
 
         :param gather: seconds to wait for the other cameras once one image is there.
-        :return: at most one image per camera, in topic order; empty once closed.
+        :return: at most one image per camera, in order of arrival; none once closed.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or any(self._slots))
-            deadline = time.monotonic() + gather
-            while not self._closed and not all(self._slots):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
-            taken = [slot for slot in self._slots if slot is not None and not self._closed]
-            self._slots = [None] * len(self._slots)
-        return taken
+        missing = set(range(self.num_sources))
+        deadline: float | None = None
+        while missing:
+            with self._changed:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                self._changed.wait_for(
+                    lambda: self._closed or any(self._slots[source] for source in missing), left)
+                arrivals = [slot for source, slot in enumerate(self._slots)
+                            if slot is not None and source in missing]
+                if self._closed or not arrivals:
+                    return
+                for arrival in arrivals:
+                    self._slots[arrival.source] = None
+                    missing.remove(arrival.source)
+                deadline = time.monotonic() + gather if deadline is None else deadline
+            yield from arrivals
 
     def close(self) -> None:
         """Let `take` return at once, now and from now on."""

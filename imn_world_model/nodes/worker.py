@@ -2,10 +2,10 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -60,10 +60,10 @@ class InferenceWorker(threading.Thread):
 
     def run(self) -> None:
         """Loop; see the class."""
-        while arrivals := self._intake.take(self.gather):
+        while (first := next(arrivals := self._intake.take(self.gather), None)) is not None:
             # Read once, so that a batch is prepared and answered by one and the same model.
             model = self.model
-            frames = self._frames(model, arrivals)
+            frames = self._frames(model, chain([first], arrivals))
             if not frames:
                 continue
             started = time.monotonic()
@@ -75,10 +75,15 @@ class InferenceWorker(threading.Thread):
                 for frame in frames:
                     self._reject(frame.arrival, f'inference failed: {one_line(error)}')
 
-    def _frames(self, model: ImnModel, arrivals: list[Arrival]) -> list[Frame]:
-        read = partial(self._frame, model)
-        several = self._pool.map(read, arrivals) if len(arrivals) > 1 else map(read, arrivals)
-        return [frame for frame in several if frame is not None]
+    def _frames(self, model: ImnModel, arrivals: Iterable[Arrival]) -> list[Frame]:
+        """:return: what could be read, in topic order; reading starts while others still come."""
+        if self._intake.num_sources == 1:
+            frames = [self._frame(model, arrival) for arrival in arrivals]
+        else:
+            waiting = [self._pool.submit(self._frame, model, arrival) for arrival in arrivals]
+            frames = [future.result() for future in waiting]
+        return sorted((frame for frame in frames if frame is not None),
+                      key=lambda frame: frame.arrival.source)
 
     def _frame(self, model: ImnModel, arrival: Arrival) -> Frame | None:
         try:
