@@ -44,35 +44,26 @@ class Sketch(nn.Module):
     An estimate of a candidate's picture, linear in a layer of the decoder.
 
     :param readout: (features + 1, r), from that layer (and 1) to r components of a picture.
-    :param mean: (3*H*W,) of decoded pictures.
-    :param components: (3*H*W, r), orthonormal, the directions in which decoded pictures vary most.
     """
 
     readout: Tensor
     bias: Tensor
-    components: Tensor
-    origin: Tensor
 
-    def __init__(self, readout: Tensor, mean: Tensor, components: Tensor) -> None:
+    def __init__(self, readout: Tensor) -> None:
         super().__init__()
         self.register_buffer('readout', readout[:-1].contiguous())
         self.register_buffer('bias', readout[-1].contiguous())
-        self.register_buffer('components', components)
-        # (image - mean) @ components, with one addition on r numbers in place of 3*H*W.
-        self.register_buffer('origin', mean @ components)
 
-    def forward(self, features: Tensor, image: Tensor) -> Tensor:
+    def forward(self, features: Tensor, wanted: Tensor) -> Tensor:
         """
-        Estimate the image loss, up to a constant of the image.
+        Estimate the squared error, up to a constant of the image.
 
         :param features: (B, K, features) of K candidates.
-        :param image: (B, 3, H, W).
-        :return: (B, K), at the scale of :func:`score.image_loss`.
+        :param wanted: (B, r), the image's components.
+        :return: (B, K), summed over pixels and channels.
         """
-        wanted = image.flatten(1) @ self.components - self.origin        # (B, r)
-        guess = features.to(image.dtype) @ self.readout + self.bias      # (B, K, r)
-        scale = REFERENCE_PIXELS / (image.shape[-2] * image.shape[-1])
-        return (guess - wanted[:, None]).square().sum(-1) * scale
+        guess = features.to(wanted.dtype) @ self.readout + self.bias     # (B, K, r)
+        return (guess - wanted[:, None]).square().sum(-1)
 
 
 class Shortlist(nn.Module):
@@ -85,6 +76,8 @@ class Shortlist(nn.Module):
     always stays in.
 
     :param subsets: (Q,) numbers of the subsets that are looked at.
+    :param components: (3*H*W, r), orthonormal, the directions in which decoded pictures vary most.
+    :param origin: (r,), components of the mean of decoded pictures.
     :param first: on ``Decoder.hidden``.
     :param second: on ``Decoder.cells``.
     :param num_second: candidates beyond one per identity that the second sketch sees.
@@ -92,11 +85,15 @@ class Shortlist(nn.Module):
     """
 
     subsets: Tensor
+    components: Tensor
+    origin: Tensor
 
-    def __init__(self, subsets: Tensor, first: Sketch, second: Sketch, num_second: int,
-                 num_full: int) -> None:
+    def __init__(self, subsets: Tensor, components: Tensor, origin: Tensor, first: Sketch,
+                 second: Sketch, num_second: int, num_full: int) -> None:
         super().__init__()
         self.register_buffer('subsets', subsets)
+        self.register_buffer('components', components)
+        self.register_buffer('origin', origin)
         self.first, self.second = first, second
         self.num_second, self.num_full = num_second, num_full
 
@@ -115,12 +112,14 @@ class Shortlist(nn.Module):
         number = torch.arange(hidden.shape[1], device=image.device)
         number = number.expand(image.shape[0], -1)                       # not len(): it is dynamic
 
-        guess = weight * self.first(hidden, image) + price
+        wanted = image.flatten(1) @ self.components - self.origin        # (B, r)
+        scale = weight * REFERENCE_PIXELS / (image.shape[-2] * image.shape[-1])
+        guess = scale * self.first(hidden, wanted) + price
         kept = _shortlist(guess, number % n, n, self.num_second)
         number, price = number.gather(1, kept), price.gather(1, kept)
         cells = decoder.cells(_rows(hidden, kept))                       # (B, K, features)
 
-        guess = weight * self.second(cells, image) + price
+        guess = scale * self.second(cells, wanted) + price
         kept = _shortlist(guess, number % n, n, self.num_full)
         number, price = number.gather(1, kept), price.gather(1, kept)
         recon = decoder.picture(_rows(cells, kept)).to(image.dtype)      # (B, K, 3, H, W)
@@ -212,14 +211,14 @@ def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
         pictures - mean, q=min(COMPONENTS, *pictures.shape), center=False)[2]
     wanted = torch.cat([(decoder.image(part).flatten(1) - mean) @ components
                         for part in hidden.split(500)])                  # (N, r)
-    first = Sketch(_least_squares(hidden, wanted), mean, components)
-    second = Sketch(_least_squares(decoder.cells(hidden), wanted), mean, components)
+    first = Sketch(_least_squares(hidden, wanted))
+    second = Sketch(_least_squares(decoder.cells(hidden), wanted))
     subsets, wins = torch.cat(found).unique(return_counts=True)
     kept = subsets[wins.argsort(descending=True)[:MAX_SUBSETS]].sort().values
 
     start = for_fit if for_fit < len(images) else 0
     for effort in EFFORTS:
-        shortlist = Shortlist(kept, first, second, *effort)
+        shortlist = Shortlist(kept, components, mean @ components, first, second, *effort)
         seen = observe(network, images[start:], strategy=shortlist)
         same = seen.identity == identity[start:]
         if (same.mean() >= SAME_IDENTITY

@@ -52,6 +52,25 @@ def photo(frame):
     return raw(frame, picture(1))
 
 
+def test_node_whose_camera_thread_died_says_why_and_ends(graph, tiny_model):
+    program = ("from imn_world_model.nodes import intake, perception\n"
+               "def put(self, arrival):\n"
+               "    raise ValueError('the mailbox fell off')\n"
+               "intake.Intake.put = put\n"
+               "perception.main()\n")
+    node = subprocess.Popen(
+        [sys.executable, '-c', program, '--ros-args', '-p', f'model:={tiny_model}', '-p',
+         f'image_topics:=[{TOPIC}]'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    publisher = graph.node.create_publisher(Image, TOPIC, 10)
+    try:
+        wait_until(lambda: publisher.publish(photo('fatal')) or node.poll() is not None,
+                   'the node to end')
+        assert node.returncode not in (0, None)
+        assert 'the mailbox fell off' in node.communicate()[0]
+    finally:
+        node.kill()
+
+
 def test_managed_node_goes_through_its_states_and_answers_only_when_active(
         graph, start, tiny_model):
     node = start(model=tiny_model, autostart=False)

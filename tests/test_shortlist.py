@@ -62,7 +62,8 @@ def test_shortlist_with_every_candidate_matches_exhaustive(network: IndependentM
                                                            fitted: Shortlist) -> None:
     question = asked(network, images(9, seed=2))
     num_subsets = len(network.masks)
-    whole = Shortlist(torch.arange(num_subsets), fitted.first, fitted.second, 1000, 1000)
+    whole = Shortlist(torch.arange(num_subsets), fitted.components, fitted.origin, fitted.first,
+                       fitted.second, 1000, 1000)
     answer = whole(network.decoder, question)
     scores, subset = exhaustive_scores(network.decoder, question).max(dim=1)
     assert torch.allclose(answer.identity_scores, scores, rtol=1e-4)
@@ -73,7 +74,8 @@ def test_shortlist_with_every_candidate_matches_exhaustive(network: IndependentM
 def test_shortlist_scores_every_identity_by_a_full_decode(network: IndependentModularNetwork,
                                                           fitted: Shortlist) -> None:
     question = asked(network, images(9, seed=3))
-    narrow = Shortlist(fitted.subsets, fitted.first, fitted.second, 0, 0)
+    narrow = Shortlist(fitted.subsets, fitted.components, fitted.origin, fitted.first,
+                       fitted.second, 0, 0)
     answer = narrow(network.decoder, question)
     scores = exhaustive_scores(network.decoder, question)
     at = scores.gather(1, answer.subset[:, None]).squeeze(1)
@@ -102,12 +104,13 @@ def test_sketch_measures_the_distance_of_pictures_in_its_components() -> None:
     mean, features = torch.rand(48), torch.randn(2, 7, 6)
     readout = torch.randn(7, 5)
     image = torch.rand(2, 3, 4, 4)
-    got = Sketch(readout, mean, components)(features, image)
+    wanted = (image.flatten(1) - mean) @ components
+    got = Sketch(readout)(features, wanted)
     for b in range(2):
         for k in range(7):
             picture = mean + components @ (readout[:-1].T @ features[b, k] + readout[-1])
             inside = components @ (components.T @ (picture - image[b].flatten()))
-            assert torch.isclose(got[b, k], inside.square().sum() * 64 * 64 / 16, rtol=1e-4)
+            assert torch.isclose(got[b, k], inside.square().sum(), rtol=1e-4)
 
 
 @torch.no_grad()

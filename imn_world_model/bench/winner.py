@@ -81,11 +81,11 @@ def untrained_shortlist(config: ModelConfig, network: IndependentModularNetwork)
     expand = network.decoder.expand
 
     def sketch(features: int) -> Sketch:
-        return Sketch(torch.randn(features + 1, COMPONENTS), torch.zeros(pixels),
-                      torch.randn(pixels, COMPONENTS))
+        return Sketch(torch.randn(features + 1, COMPONENTS))
 
     subsets = torch.arange(len(network.masks))[-MAX_SUBSETS:]
-    return Shortlist(subsets, sketch(expand.in_features), sketch(expand.out_features), *EFFORT)
+    return Shortlist(subsets, torch.randn(pixels, COMPONENTS), torch.zeros(COMPONENTS),
+                     sketch(expand.in_features), sketch(expand.out_features), *EFFORT)
 
 
 def run(path: Path | None = None, images: int = 0) -> dict[str, float]:
