@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from imn_world_model.config import GRID, PATCH, ModelConfig
-from imn_world_model.patches import linear, split
+from imn_world_model.patches import linear, unnest
 
 
 class Decoder(nn.Module):
@@ -27,6 +27,7 @@ class Decoder(nn.Module):
         self.pixels = linear(channels[-1], 3 * PATCH ** 2)
         self.coarse_head = linear(hidden, 3 * config.coarse_size ** 2)
         self.coarse_size = config.coarse_size
+        self.sides = (GRID, *[2] * len(self.splits), PATCH)
 
     def hidden(self, matrix: Tensor) -> Tensor:
         """
@@ -79,10 +80,10 @@ class Decoder(nn.Module):
         :param cells: (..., GRID*GRID*channels).
         :return: (..., 3, H, W).
         """
-        rows = cells.reshape(-1, cells.shape[-1]).unflatten(-1, (GRID, GRID, -1))
+        value = cells.reshape(-1, cells.shape[-1]).unflatten(-1, (GRID * GRID, -1))
         for layer in self.splits:
-            rows = split(torch.relu(layer(rows)), 2)
-        flat = split(self.pixels(rows), PATCH).permute(0, 3, 1, 2)
+            value = torch.relu(layer(value)).unflatten(-1, (4, -1)).flatten(1, 2)
+        flat = unnest(self.pixels(value).flatten(1), self.sides).permute(0, 3, 1, 2)
         return flat.reshape(*cells.shape[:-1], *flat.shape[1:])
 
     def coarse(self, hidden: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from imn_world_model.config import GRID, PATCH, ModelConfig
-from imn_world_model.patches import ParallelLinear, merge
+from imn_world_model.patches import ParallelLinear, nest
 
 
 def matrix_exp(matrix: Tensor, squarings: int = 6, order: int = 8) -> Tensor:
@@ -54,6 +54,7 @@ class CompositionalModules(nn.Module):
         self.merges = nn.ModuleList(
             ParallelLinear(m, 4 * inputs, outputs)
             for inputs, outputs in zip(channels[:-1], channels[1:], strict=True))
+        self.sides = (GRID, *[2] * len(self.merges), PATCH)
         self.features = ParallelLinear(m, channels[-1] * GRID ** 2, config.encoder_features)
         self.group = ParallelLinear(m, config.encoder_features, u * u)
         self.hidden = ParallelLinear(m, u * u, 4 * u)
@@ -73,13 +74,13 @@ class CompositionalModules(nn.Module):
         m, _, u, _ = self.basis.shape
         # The wide layers may be in half precision, see export.halved.
         pixels = image.permute(0, 2, 3, 1).to(self.embed.weight.dtype)
-        cells = merge(pixels, PATCH)                                     # (B, g, g, 48)
-        rows = cells.flatten(0, 2).expand(m, -1, -1)                     # (m, B*g*g, 48)
-        value = torch.relu(self.embed(rows)).unflatten(1, cells.shape[:3])
-        for layer in self.merges:
-            cells = merge(value, 2)                                      # (m, B, g/2, g/2, 4c)
-            value = torch.relu(layer(cells.flatten(1, 3))).unflatten(1, cells.shape[1:4])
-        features = torch.relu(self.features(value.flatten(2))).to(image.dtype)
+        patches = nest(pixels, self.sides).unflatten(1, (-1, 3 * PATCH ** 2))
+        rows = patches.flatten(0, 1).expand(m, -1, -1)                   # (m, B*cells, 48)
+        value = torch.relu(self.embed(rows))
+        for layer in self.merges:                                        # a quarter of the cells
+            value = torch.relu(layer(value.reshape(m, -1, 4 * value.shape[-1])))
+        value = value.reshape(m, -1, self.features.weight.shape[1])      # (m, B, 16c)
+        features = torch.relu(self.features(value)).to(image.dtype)
         offset = self.group(features)                     # (m, B, features) to (m, B, u*u)
         moments = self.coordinates(torch.relu(self.hidden(offset)))      # (m, B, 2L)
         mu, logvar = moments.transpose(0, 1).chunk(2, dim=-1)            # (B, m, L) each

@@ -1,31 +1,34 @@
 """Patches: pixels to cells and back against loops; layers side by side against layers alone."""
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from imn_world_model.patches import ParallelLinear, initialize, merge, split
+from imn_world_model.patches import ParallelLinear, initialize, nest, unnest
 
 
-@pytest.mark.parametrize('side', [2, 4])
-def test_merge_matches_a_loop_over_blocks(side: int) -> None:
-    cells = torch.randn(2, 3, 8, 12, 5)
-    merged = merge(cells, side)
-    assert merged.shape == (2, 3, 8 // side, 12 // side, side * side * 5)
-    for row in range(8 // side):
-        for column in range(12 // side):
-            block = cells[:, :, row * side:(row + 1) * side, column * side:(column + 1) * side]
-            assert torch.equal(merged[:, :, row, column], block.flatten(2))
+@pytest.mark.parametrize('sides', [(3, 4), (2, 2, 3), (4, 2, 2, 4)])
+def test_nest_puts_every_cell_in_one_piece_at_every_level(sides: tuple[int, ...]) -> None:
+    side = math.prod(sides)
+    image = torch.randn(2, side, side, 5)
+
+    def by_hand(block: torch.Tensor, levels: tuple[int, ...]) -> torch.Tensor:
+        if not levels:
+            return block.flatten(1)
+        step = block.shape[1] // levels[0]
+        return torch.cat([by_hand(block[:, row:row + step, column:column + step], levels[1:])
+                          for row in range(0, block.shape[1], step)
+                          for column in range(0, block.shape[2], step)], dim=1)
+
+    assert torch.equal(nest(image, sides), by_hand(image, sides))
+    assert torch.equal(unnest(nest(image, sides), sides), image)
 
 
-@pytest.mark.parametrize('side', [2, 4])
-def test_split_is_the_reverse_of_merge(side: int) -> None:
-    cells = torch.randn(3, 8, 4, 7)
-    assert torch.equal(split(merge(cells, side), side), cells)
-
-
-def test_merge_and_a_linear_layer_match_a_convolution_without_overlap() -> None:
+def test_nest_and_a_linear_layer_match_a_convolution_without_overlap() -> None:
     image, weight = torch.randn(2, 3, 8, 8), torch.randn(6, 3, 4, 4)
-    cells = merge(image.permute(0, 2, 3, 1), 4) @ weight.permute(2, 3, 1, 0).reshape(48, 6)
+    patches = nest(image.permute(0, 2, 3, 1), (2, 4)).unflatten(1, (4, 48))
+    cells = (patches @ weight.permute(2, 3, 1, 0).reshape(48, 6)).unflatten(1, (2, 2))
     assert torch.allclose(cells.permute(0, 3, 1, 2), F.conv2d(image, weight, stride=4), atol=1e-4)
 
 
