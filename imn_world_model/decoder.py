@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from imn_world_model.config import GRID, PATCH, ModelConfig
-from imn_world_model.patches import linear, unnest
+from imn_world_model.patches import linear, nest, unnest
 
 
 class Decoder(nn.Module):
@@ -80,11 +80,30 @@ class Decoder(nn.Module):
         :param cells: (..., GRID*GRID*channels).
         :return: (..., 3, H, W).
         """
+        flat = self.pixels_of(cells)
+        picture = unnest(flat.reshape(-1, flat.shape[-1]), self.sides).permute(0, 3, 1, 2)
+        return picture.reshape(*cells.shape[:-1], *picture.shape[1:])
+
+    def pixels_of(self, cells: Tensor) -> Tensor:
+        """
+        The full picture's pixels in nested order: enough to compare it with others.
+
+        :param cells: (..., GRID*GRID*channels).
+        :return: (..., H*W*3).
+        """
         value = cells.reshape(-1, cells.shape[-1]).unflatten(-1, (GRID * GRID, -1))
         for layer in self.splits:
             value = torch.relu(layer(value)).unflatten(-1, (4, -1)).flatten(1, 2)
-        flat = unnest(self.pixels(value).flatten(1), self.sides).permute(0, 3, 1, 2)
-        return flat.reshape(*cells.shape[:-1], *flat.shape[1:])
+        return self.pixels(value).reshape(*cells.shape[:-1], -1)
+
+    def nested(self, image: Tensor) -> Tensor:
+        """
+        An image's pixels in the order of :meth:`pixels_of`.
+
+        :param image: (B, 3, H, W).
+        :return: (B, H*W*3).
+        """
+        return nest(image.permute(0, 2, 3, 1), self.sides)
 
     def coarse(self, hidden: Tensor) -> Tensor:
         """

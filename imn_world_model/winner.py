@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from imn_world_model.combine import subset_transforms
 from imn_world_model.decoder import Decoder
-from imn_world_model.score import image_loss
+from imn_world_model.score import REFERENCE_PIXELS, image_loss
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def exhaustive_scores(decoder: Decoder, question: Question, chunk: int = 31) -> 
     hidden = decoder.hidden_of_candidates(subset_T, question.identity_T)   # (B, P, n, hidden)
     num_images, num_subsets, n = hidden.shape[:3]
     per_image = hidden.flatten(1, 2)                                       # (B, P*n, hidden)
-    errors = [image_loss(decoder.image(part), question.image[:, None])
+    errors = [_image_error(decoder, part, question.image)
               for part in per_image.split(chunk, dim=1)]
     loss = question.image_weight * torch.cat(errors, 1).unflatten(1, (num_subsets, n))
     loss = loss + question.price[:, :, None]
@@ -95,12 +95,19 @@ def coarse_to_fine(decoder: Decoder, question: Question) -> Answer:
     subset = guess.argmin(dim=1)                                           # (B, n)
     index = subset[:, None, :, None].expand(-1, -1, -1, hidden.shape[-1])
     best = hidden.gather(1, index).squeeze(1)                              # (B, n, hidden)
-    loss = question.image_weight * image_loss(decoder.image(best), question.image[:, None])
+    loss = question.image_weight * _image_error(decoder, best, question.image)
     loss = loss + question.price.gather(1, subset)
     if question.decoded_price is not None:
         identity = torch.arange(subset.shape[1], device=subset.device).expand_as(subset)
         loss = loss + question.decoded_price(subset, identity)
     return Answer(-loss, subset)
+
+
+def _image_error(decoder: Decoder, hidden: Tensor, image: Tensor) -> Tensor:
+    """:return: Eq. (7) of candidates (B, K, hidden) against their image: (B, K)."""
+    pixels = decoder.pixels_of(decoder.cells(hidden)).to(image.dtype)       # (B, K, H*W*3)
+    scale = REFERENCE_PIXELS / (image.shape[-2] * image.shape[-1])
+    return scale * (pixels - decoder.nested(image)[:, None]).square().sum(-1)
 
 
 STRATEGIES: dict[str, Strategy] = {'exhaustive': exhaustive, 'fast': coarse_to_fine}

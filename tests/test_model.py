@@ -211,10 +211,11 @@ def test_fast_search_finds_the_winner_once_its_early_head_has_learned(
         hidden = network.decoder.hidden_of_candidates(
             subset_transforms(encoding.comp_T), network.identities()).flatten(0, 2)
         target = torch.nn.functional.adaptive_avg_pool2d(network.decoder.image(hidden), 8)
-        # What training converges to: the least-squares early head. In double precision: dead hidden
-        # units leave the inputs without full rank.
+        # What training converges to: the least-squares early head. In double precision: the
+        # inputs, with dead hidden units, are not of full rank.
         inputs = torch.cat((hidden, torch.ones(len(hidden), 1)), dim=1).double()
-        solution = torch.linalg.lstsq(inputs, target.flatten(1).double(), driver='gelsd').solution
+        wanted = target.flatten(1).double()
+        solution = torch.linalg.lstsq(inputs, wanted, driver='gelsd').solution
         network.decoder.coarse_head.weight.copy_(solution[:-1].T)
         network.decoder.coarse_head.bias.copy_(solution[-1])
         # Pictures that the network can make, so that there is a winner to find.
