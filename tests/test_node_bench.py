@@ -13,7 +13,9 @@ from imn_world_model.errors import UserError
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_soak_sums_up(tiny_model, number):
-    script = ('from pathlib import Path; from imn_world_model.bench import node; '
+    # A shell's background jobs, and their children, are born deaf to SIGINT.
+    script = ('import signal; signal.signal(signal.SIGINT, signal.default_int_handler); '
+              'from pathlib import Path; from imn_world_model.bench import node; '
               f"node.soak(Path('{tiny_model}'), 30, seconds=2.0)")
     process = subprocess.Popen([sys.executable, '-c', script], cwd=ROOT, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
