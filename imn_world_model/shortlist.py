@@ -14,7 +14,7 @@ from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import observe
 from imn_world_model.score import REFERENCE_PIXELS
-from imn_world_model.winner import Answer, Question, exhaustive_scores
+from imn_world_model.winner import Answer, Question, exhaustive_scores, image_errors
 
 # Components of a sketch. With 32 the winner's rank was as good as with 128.
 COMPONENTS = 32
@@ -122,9 +122,9 @@ class Shortlist(nn.Module):
         guess = scale * self.second(cells, wanted) + price
         kept = _shortlist(guess, number % n, n, self.num_full)
         number, price = number.gather(1, kept), price.gather(1, kept)
-        recon = decoder.pixels_of(_rows(cells, kept)).to(image.dtype)    # (B, K, H*W*3)
 
-        loss = scale * (recon - decoder.nested(image)[:, None]).square().sum(-1) + price
+        errors = image_errors(decoder, _rows(cells, kept), decoder.nested(image))
+        loss = weight * errors + price                                   # (B, K), true scores
         identity, subset = number % n, self.subsets[number // n]
         if question.decoded_price is not None:
             loss = loss + question.decoded_price(subset, identity)

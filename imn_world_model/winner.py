@@ -67,7 +67,8 @@ def exhaustive_scores(decoder: Decoder, question: Question, chunk: int = 31) -> 
     hidden = decoder.hidden_of_candidates(subset_T, question.identity_T)   # (B, P, n, hidden)
     num_images, num_subsets, n = hidden.shape[:3]
     per_image = hidden.flatten(1, 2)                                       # (B, P*n, hidden)
-    errors = [_image_error(decoder, part, question.image)
+    target = decoder.nested(question.image)
+    errors = [image_errors(decoder, decoder.cells(part), target)
               for part in per_image.split(chunk, dim=1)]
     loss = question.image_weight * torch.cat(errors, 1).unflatten(1, (num_subsets, n))
     loss = loss + question.price[:, :, None]
@@ -95,7 +96,8 @@ def coarse_to_fine(decoder: Decoder, question: Question) -> Answer:
     subset = guess.argmin(dim=1)                                           # (B, n)
     index = subset[:, None, :, None].expand(-1, -1, -1, hidden.shape[-1])
     best = hidden.gather(1, index).squeeze(1)                              # (B, n, hidden)
-    loss = question.image_weight * _image_error(decoder, best, question.image)
+    errors = image_errors(decoder, decoder.cells(best), decoder.nested(question.image))
+    loss = question.image_weight * errors
     loss = loss + question.price.gather(1, subset)
     if question.decoded_price is not None:
         identity = torch.arange(subset.shape[1], device=subset.device).expand_as(subset)
@@ -103,11 +105,17 @@ def coarse_to_fine(decoder: Decoder, question: Question) -> Answer:
     return Answer(-loss, subset)
 
 
-def _image_error(decoder: Decoder, hidden: Tensor, image: Tensor) -> Tensor:
-    """:return: Eq. (7) of candidates (B, K, hidden) against their image: (B, K)."""
-    pixels = decoder.pixels_of(decoder.cells(hidden)).to(image.dtype)       # (B, K, H*W*3)
-    scale = REFERENCE_PIXELS / (image.shape[-2] * image.shape[-1])
-    return scale * (pixels - decoder.nested(image)[:, None]).square().sum(-1)
+def image_errors(decoder: Decoder, cells: Tensor, target: Tensor) -> Tensor:
+    """
+    Eq. (7) of candidates, without laying one of them out as a picture.
+
+    :param cells: (B, K, features) of K candidates.
+    :param target: (B, H*W*3), ``decoder.nested`` of their image.
+    :return: (B, K), at the scale of :func:`score.image_loss`.
+    """
+    pixels = decoder.pixels_of(cells).to(target.dtype)                      # (B, K, H*W*3)
+    scale = 3 * REFERENCE_PIXELS / target.shape[-1]
+    return scale * (pixels - target[:, None]).square().sum(-1)
 
 
 STRATEGIES: dict[str, Strategy] = {'exhaustive': exhaustive, 'fast': coarse_to_fine}

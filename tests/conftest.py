@@ -3,7 +3,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,21 +12,24 @@ import pytest
 DOMAINS = range(1, 102)
 
 
-def _claim_domain() -> tuple[int, IO[str]]:
-    """Find a domain that no other test session on this machine uses, and hold it."""
+LOCK = pytest.StashKey[int]()
+
+
+def _claim_domain() -> tuple[int, int]:
+    """Find a domain that no other test session uses; hold it while the descriptor is open."""
     for domain in DOMAINS:
-        lock = open(f'/tmp/imn_world_model_ros_domain_{domain}.lock', 'w')  # noqa: SIM115 held open
+        lock = os.open(f'/tmp/imn_world_model_ros_domain_{domain}.lock', os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return domain, lock
         except BlockingIOError:
-            lock.close()
+            os.close(lock)
     raise RuntimeError('every ROS domain is taken by another test session')
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the tests' ROS traffic to this machine and to this session."""
-    domain, config.imn_domain_lock = _claim_domain()  # type: ignore[attr-defined]
+    domain, config.stash[LOCK] = _claim_domain()
     os.environ['ROS_DOMAIN_ID'] = str(domain)
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 

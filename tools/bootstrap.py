@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -47,10 +48,8 @@ def check_machine() -> None:
     if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
         raise BootstrapError(f'this is Python {version}; one of 3.11 to 3.13 is needed. '
                              'Name it: make PYTHON=python3.12 demo')
-    try:
-        import ensurepip  # noqa: F401  (Debian ships venv without it, and venv then fails late)
-        import venv  # noqa: F401
-    except ImportError:
+    # Debian ships venv without ensurepip, and venv then fails late.
+    if not all(importlib.util.find_spec(name) for name in ('ensurepip', 'venv')):
         missing.append(('the venv module', f'python{version}-venv'))
     if not (Path(sysconfig.get_paths()['include']) / 'Python.h').is_file():
         missing.append(("Python's C headers", f'python{version}-dev'))
