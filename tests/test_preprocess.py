@@ -18,6 +18,20 @@ def test_prepare_averages_areas() -> None:
     assert np.abs(prepare(image, 8, Crop()) - expected).max() <= 0.5 + 1e-6
 
 
+@pytest.mark.parametrize('side', [96, 192])
+def test_large_images_are_halved_first_to_the_same_averages(side: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    expected = image.reshape(8, side // 8, 8, side // 8, 3).mean((1, 3))
+    # OpenCV rounds halves up: an eighth of a level on average at each halving.
+    assert np.abs(prepare(image, 8, Crop()) - expected).max() <= 1.25
+
+
+def test_halves_that_cut_the_areas_stay_near_the_averages() -> None:
+    image = numbered(120, 120)
+    expected = image.reshape(8, 15, 8, 15, 3).mean((1, 3))
+    assert np.abs(prepare(image, 8, Crop()) - expected).max() <= 1.5
+
+
 @pytest.mark.parametrize(('height', 'width', 'first'), [(10, 16, (0, 3)), (17, 10, (3, 0))])
 def test_center_cuts_the_largest_centred_square(height: int, width: int,
                                                 first: tuple[int, int]) -> None:

@@ -37,7 +37,7 @@ from imn_world_model.errors import UserError
 from imn_world_model.preprocess import Crop, prepare
 
 # Changes whenever what is written below changes.
-FORMAT = 3
+FORMAT = 4
 BLOCK = 1 << 20
 # Frames wait for a decoding thread up to this many bytes: raw 4K images have 25 MB each.
 MAX_WAITING = 1 << 27
