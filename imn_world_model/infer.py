@@ -59,7 +59,7 @@ def _prepared(model: ImnModel, source: Source, topics: tuple[str, ...],
 
     def load(frame: RawFrame) -> np.ndarray | UserError:
         try:
-            return model.prepare(frame.load())
+            return model.prepare(frame.load(model.halvings))
         except UserError as error:
             return error
 

@@ -125,6 +125,15 @@ class ImnModel:
             raise UserError(f'an image must be (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}')
         return prepare(rgb, self.image_size, self.crop)
 
+    def halvings(self, height: int, width: int) -> int:
+        """
+        How often a reader may halve an image for :meth:`prepare`, see :meth:`Crop.halvings`.
+
+        :param height: of the camera image in pixels.
+        :param width: likewise.
+        """
+        return self.crop.halvings(height, width, self.image_size)
+
     def predict(self, images: np.ndarray) -> Winner:
         """
         Find the winners.

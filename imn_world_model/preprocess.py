@@ -34,6 +34,24 @@ class Crop:
                 raise UserError(f'region of interest is {self.roi}; x and y must be at least 0, '
                                 'width and height at least 1')
 
+    def halvings(self, height: int, width: int, size: int) -> int:
+        """
+        How often a reader may halve an image for :func:`prepare`, which then need not.
+
+        :param height: of the whole image in pixels.
+        :param width: likewise.
+        :param size: side of the result in pixels.
+        :return: 0 with a region of interest, which is given in pixels of the whole image.
+        """
+        return 0 if self.roi else _halvings(height, width, size)
+
+
+def _halvings(height: int, width: int, size: int) -> int:
+    times = 0
+    while not (height % 2 or width % 2) and min(height, width) >= HALVED_FROM * size:
+        height, width, times = height // 2, width // 2, times + 1
+    return times
+
 
 def prepare(rgb: np.ndarray, size: int, crop: Crop) -> np.ndarray:
     """
@@ -58,8 +76,8 @@ def prepare(rgb: np.ndarray, size: int, crop: Crop) -> np.ndarray:
         rgb = rgb[top:top + side, left:left + side]
     if rgb.shape[:2] == (size, size):
         return np.ascontiguousarray(rgb)
-    # Halves are exact and fast; what is left for areas with fractions is a quarter of the pixels.
-    while min(rgb.shape[:2]) >= HALVED_FROM * size and not any(side % 2 for side in rgb.shape[:2]):
+    # Halves are exact and fast; few pixels are left for areas with fractions.
+    for _ in range(_halvings(rgb.shape[0], rgb.shape[1], size)):
         halves = rgb.shape[1] // 2, rgb.shape[0] // 2
         rgb = cv2.resize(rgb, halves, interpolation=cv2.INTER_AREA)
     return cv2.resize(rgb, (size, size), interpolation=cv2.INTER_AREA)

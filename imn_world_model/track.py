@@ -70,7 +70,7 @@ def read_log(path: Path, model: ImnModel, quantities: list[str]) -> Log:
                     # rosbags makes its message classes at run time.
                     message: Any = store.deserialize_cdr(data, connection.msgtype)
                     if connection.topic == IMAGE_TOPIC:
-                        images[stamp] = model.prepare(message_to_rgb(message))
+                        images[stamp] = model.prepare(message_to_rgb(message, model.halvings))
                     else:
                         truth[stamp] = json.loads(message.data)
     except (ReaderError, OSError) as error:

@@ -1,5 +1,6 @@
 """Messages to RGB: every encoding, padding and byte order; wrong ones are named."""
 import resource
+from functools import partial
 
 import cv2
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from recordings import compressed, raw
 
 from imn_world_model.data.images import ImageError, message_to_rgb
+from imn_world_model.preprocess import Crop, prepare
 
 # Four plain corners: a swapped channel, a sheared row or a transposed image all show.
 CORNERS = np.zeros((32, 48, 3), np.uint8)
@@ -93,6 +95,19 @@ def test_last_row_may_lack_its_padding() -> None:
 def test_compressed_images_decode(kind: str) -> None:
     rgb = message_to_rgb(compressed(CORNERS, 1, kind))
     assert np.abs(rgb[4:12, 4:20].astype(int) - (255, 0, 0)).max() <= (0 if kind == 'png' else 6)
+
+
+def test_jpeg_is_halved_while_it_is_decoded() -> None:
+    large = cv2.resize(CORNERS, None, fx=10, fy=10, interpolation=cv2.INTER_LINEAR)
+    message, size = compressed(large, 1), len(large) // 16
+    halved = message_to_rgb(message, partial(Crop().halvings, size=size))
+    assert halved.shape == (len(large) // 8, large.shape[1] // 8, 3)
+    whole = prepare(message_to_rgb(message), size, Crop())
+    assert np.abs(prepare(halved, size, Crop()).astype(int) - whole).max() <= 4
+    png = compressed(large, 1, 'png')
+    assert message_to_rgb(png, partial(Crop().halvings, size=size)).shape == large.shape
+    part = Crop(roi=(0, 0, 100, 100))
+    assert message_to_rgb(message, partial(part.halvings, size=size)).shape == large.shape
 
 
 def test_data_may_be_bytes_or_array() -> None:

@@ -89,7 +89,8 @@ def test_frames_wait_for_a_decoder_up_to_so_many_bytes() -> None:
         nonlocal pulled
         for _ in range(100):
             pulled += 1
-            yield RawFrame('', 0, lambda: np.zeros((8, 8, 3), np.uint8), held=MAX_WAITING // 3)
+            yield RawFrame('', 0, lambda halvings: np.zeros((8, 8, 3), np.uint8),
+                           held=MAX_WAITING // 3)
 
     next(_decoded(frames(), 8, Crop(), 64))
     assert pulled == 4

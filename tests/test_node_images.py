@@ -54,7 +54,7 @@ def test_answers_carry_the_header_and_match_offline_inference(graph, outputs, ti
             message = make(f'{topic}{seed}', picture(seed, 480, 640), seconds=5.25 + seed)
             answer = send(publisher, identities, message)
             moves = transforms.wait_for_frame(message.header.frame_id)
-            winner = model.predict(model.prepare(message_to_rgb(message))[None])
+            winner = model.predict(model.prepare(message_to_rgb(message, model.halvings))[None])
             assert answer.header == moves.header == message.header
             assert answer.identity == moves.identity == winner.identity[0]
             assert answer.label == winner.label[0]

@@ -105,7 +105,7 @@ def test_worker_answers_cameras_that_fired_together_in_one_inference_and_outlive
     intake = Intake(4)
     answers, rejected = [], []
 
-    def decode(item):
+    def decode(item, halvings):
         if item.source == 1:
             raise UserError('a bad image')
         if item.source == 3:

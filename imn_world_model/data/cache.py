@@ -204,9 +204,16 @@ def _decoded(frames: Iterator[RawFrame], size: int, crop: Crop,
              workers: int) -> Iterator[tuple[RawFrame, tuple[np.ndarray, str] | UserError]]:
     """:return: frames in order with (S, S, 3) pixels and resolution, or why there are none."""
     def decode(frame: RawFrame) -> tuple[np.ndarray, str] | UserError:
+        sides: list[int] = []
+
+        def halvings(height: int, width: int) -> int:
+            sides[:] = height, width
+            return crop.halvings(height, width, size)
+
         try:
-            rgb = frame.load()
-            return prepare(rgb, size, crop), f'{rgb.shape[1]}x{rgb.shape[0]}'
+            rgb = frame.load(halvings)
+            height, width = sides or rgb.shape[:2]
+            return prepare(rgb, size, crop), f'{width}x{height}'
         except UserError as error:
             return error
 

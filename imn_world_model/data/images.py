@@ -1,11 +1,15 @@
 """Image messages to RGB arrays: every common encoding, padded rows, either byte order."""
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 
 from imn_world_model.errors import UserError
+
+# From an image's height and width to how often it may be halved while it is decoded.
+Halvings = Callable[[int, int], int]
 
 
 class ImageError(UserError):
@@ -33,37 +37,47 @@ NOT_PICTURES = ('16uc1', '32fc1', '64fc1', '32sc1', '16sc1')
 # A JPEG spends a bit or more on each block of 64 pixels. A flipped bit in the size asks for more:
 # OpenCV would then fill gigabytes with grey.
 JPEG_PIXELS_PER_BYTE = 1024
+# OpenCV's flags for a JPEG at full, half, a quarter and an eighth of its size.
+_REDUCED = (0, cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_GRAYSCALE_4,
+            cv2.IMREAD_REDUCED_GRAYSCALE_8)
 
 
-def message_to_rgb(message: Any) -> np.ndarray:
+def message_to_rgb(message: Any, halvings: Halvings | None = None) -> np.ndarray:
     """
     Decode an image message, from rclpy or from a recording.
 
     :param message: ``sensor_msgs/Image`` (has ``encoding``) or ``CompressedImage`` (has
         ``format``); only its fields are read.
+    :param halvings: how often a JPEG may be halved, see :func:`compressed_to_rgb`.
     :return: (H, W, 3) uint8 RGB; for rgb8 a view of the message's data.
     :raises ImageError: for an unknown encoding, a wrong step or length, broken JPEG or PNG.
     """
     if hasattr(message, 'encoding'):
         return raw_to_rgb(message)
-    return compressed_to_rgb(message.data, message.format)
+    return compressed_to_rgb(message.data, message.format, halvings)
 
 
-def compressed_to_rgb(data: Any, kind: str = '') -> np.ndarray:
+def compressed_to_rgb(data: Any, kind: str = '',
+                      halvings: Halvings | None = None) -> np.ndarray:
     """
     Decode JPEG, PNG or whatever else OpenCV reads.
 
     :param data: bytes-like.
     :param kind: the message's format field, for the error message.
+    :param halvings: how often a JPEG may be halved, at most three times: its blocks are then
+        decoded at that size, which takes half the time at one halving and gives the same means
+        but for some levels. By default it is decoded as it is.
     :return: (H, W, 3) uint8 RGB.
     """
     if 'compresseddepth' in kind.lower():
         raise ImageError(f'format {kind!r} is depth, not a picture; leave its topic out')
     buffer = np.frombuffer(data, np.uint8)
     image = None
-    if buffer.size and _jpeg_pixels(buffer.data) <= JPEG_PIXELS_PER_BYTE * buffer.size:
+    height, width = _jpeg_shape(buffer.data)
+    if buffer.size and height * width <= JPEG_PIXELS_PER_BYTE * buffer.size:
+        times = halvings(height, width) if halvings is not None else 0
         try:
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB | _REDUCED[min(times, 3)])
         except cv2.error:                             # such as dimensions beyond OpenCV's limit
             image = None
     if image is None:
@@ -72,23 +86,23 @@ def compressed_to_rgb(data: Any, kind: str = '') -> np.ndarray:
     return image
 
 
-def _jpeg_pixels(data: memoryview) -> int:
-    """:return: pixels that a JPEG claims to have; 0 where it does not say, or is none."""
+def _jpeg_shape(data: memoryview) -> tuple[int, int]:
+    """:return: height and width that a JPEG claims to have; 0 where it does not say or is none."""
     place = 2
     if bytes(data[:2]) != b'\xff\xd8':
-        return 0
+        return 0, 0
     while place + 9 <= len(data):
         marker = data[place + 1]
         if data[place] != 0xFF or marker in (0x00, 0xFF):
             place += 1                                # what libjpeg skips as well
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from('>HH', data, place + 5)
-            return height * width
+            return height, width
         elif marker == 0xDA:                          # the pixels begin
-            return 0
+            return 0, 0
         else:
             place += 2 + struct.unpack_from('>H', data, place + 2)[0]
-    return 0
+    return 0, 0
 
 
 def depth_format(message: Any) -> str:

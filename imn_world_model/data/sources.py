@@ -24,6 +24,7 @@ from imn_world_model.data.bags import (
     read_bag,
 )
 from imn_world_model.data.images import (
+    Halvings,
     ImageError,
     compressed_to_rgb,
     depth_format,
@@ -60,14 +61,15 @@ class RawFrame:
 
     :param topic: image topic; the folder's name for images, empty for a video.
     :param stamp: ns, 0 where unknown. Of a message its header's, if that is set.
-    :param load: decodes it to (H, W, 3) uint8 RGB; raises :class:`UserError` when broken.
+    :param load: decodes it to (H, W, 3) uint8 RGB, smaller where its argument lets it, see
+        :func:`images.compressed_to_rgb`; raises :class:`UserError` when broken.
     :param truth_key: stamp under which a ground-truth topic speaks of it.
     :param held: bytes of memory that it holds until it is decoded.
     """
 
     topic: str
     stamp: int
-    load: Callable[[], np.ndarray]
+    load: Callable[[Halvings | None], np.ndarray]
     truth_key: int = 0
     held: int = 0
 
@@ -275,9 +277,9 @@ def _look(message: BagMessage, report: SourceReport) -> str:
     return f'depth or mask by its encoding {depth.strip()!r}' if depth else ''
 
 
-def _decode(message: BagMessage) -> np.ndarray:
+def _decode(message: BagMessage, halvings: Halvings | None) -> np.ndarray:
     try:
-        return message_to_rgb(message.decode())
+        return message_to_rgb(message.decode(), halvings)
     except ImageError as error:
         raise UserError(f'{message.topic}: {error}') from error
 
@@ -302,7 +304,7 @@ def _video_frames(path: Path, report: SourceReport) -> Iterator[RawFrame]:
             count += 1
             # From 1 ns on: 0 stands for an unknown time.
             stamp = 1 + int(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-            yield RawFrame('', stamp, partial(cv2.cvtColor, frame, cv2.COLOR_BGR2RGB),
+            yield RawFrame('', stamp, partial(_video_image, frame),
                            held=frame.nbytes)
         if count < expected:
             report.lost = expected - count
@@ -311,11 +313,15 @@ def _video_frames(path: Path, report: SourceReport) -> Iterator[RawFrame]:
         capture.release()
 
 
-def _image_file(file: Path) -> np.ndarray:
+def _video_image(frame: np.ndarray, halvings: Halvings | None) -> np.ndarray:
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+def _image_file(file: Path, halvings: Halvings | None) -> np.ndarray:
     if _is_lfs_pointer(file):
         raise UserError(f'{file} is a Git LFS pointer, not an image; run `git lfs pull`')
     try:
-        return compressed_to_rgb(file.read_bytes(), file.suffix)
+        return compressed_to_rgb(file.read_bytes(), file.suffix, halvings)
     except ImageError as error:
         raise UserError(f'{file}: {error}') from error
 

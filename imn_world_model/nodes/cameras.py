@@ -11,7 +11,7 @@ from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
-from imn_world_model.data.images import message_to_rgb
+from imn_world_model.data.images import Halvings, message_to_rgb
 from imn_world_model.nodes.health import Health
 from imn_world_model.nodes.intake import Arrival, Intake
 from imn_world_model.nodes.running import Spinner
@@ -125,17 +125,18 @@ class Cameras:
         if note is not None:
             self._logger.warning(f'{topic}: {text}{note}')
 
-    def decode(self, arrival: Arrival) -> tuple[Any, np.ndarray]:
+    def decode(self, arrival: Arrival, halvings: Halvings) -> tuple[Any, np.ndarray]:
         """
         Read an image message.
 
         :param arrival: as it came.
+        :param halvings: how often the image may be halved on the way.
         :return: its header; (H, W, 3) uint8 RGB.
         :raises UserError: naming what is wrong with it.
         """
         message = deserialize_message(arrival.payload, arrival.kind)
         self._check_stamp(arrival.source, message.header.stamp)
-        return message.header, message_to_rgb(message)
+        return message.header, message_to_rgb(message, halvings)
 
     def _check_stamp(self, source: int, stamp: Any) -> None:
         # The answer carries its image's stamp whatever it is, so odd stamps are told, not refused.

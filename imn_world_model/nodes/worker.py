@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from imn_world_model.data.images import Halvings
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel, Winner
 from imn_world_model.nodes.intake import Arrival, Intake
@@ -22,13 +23,11 @@ class Frame:
 
     :param arrival: where it came from, and when.
     :param header: std_msgs/Header of the message.
-    :param rgb: (H, W, 3) uint8, the whole picture.
     :param image: (S, S, 3) uint8, what the model sees of it.
     """
 
     arrival: Arrival
     header: Any
-    rgb: np.ndarray
     image: np.ndarray
 
 
@@ -39,13 +38,14 @@ class InferenceWorker(threading.Thread):
     :param model: answers; may be replaced at any time through the attribute of that name.
     :param intake: where images come from.
     :param gather: seconds to wait for the other cameras once one image is there.
-    :param decode: from an arrival to (header, rgb); raises UserError on a bad image.
+    :param decode: from an arrival, and how often its image may be halved, to (header, rgb);
+        raises UserError on a bad image.
     :param answer: called with the model, its frames and their answers, row by row the same.
     :param reject: called with an arrival that gets no answer, and the cause.
     """
 
     def __init__(self, model: ImnModel, intake: Intake, gather: float,
-                 decode: Callable[[Arrival], tuple[Any, np.ndarray]],
+                 decode: Callable[[Arrival, Halvings], tuple[Any, np.ndarray]],
                  answer: Callable[[ImnModel, list[Frame], Winner, float], None],
                  reject: Callable[[Arrival, str], None]) -> None:
         super().__init__(name='inference', daemon=True)
@@ -87,8 +87,8 @@ class InferenceWorker(threading.Thread):
 
     def _frame(self, model: ImnModel, arrival: Arrival) -> Frame | None:
         try:
-            header, rgb = self._decode(arrival)
-            return Frame(arrival, header, rgb, model.prepare(rgb))
+            header, rgb = self._decode(arrival, model.halvings)
+            return Frame(arrival, header, model.prepare(rgb))
         except UserError as error:
             self._reject(arrival, one_line(error))
         # A library may choke on a damaged image in ways of its own.
