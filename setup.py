@@ -71,9 +71,9 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            'perception = imn_world_model.nodes.perception:main',
-            'play = imn_world_model.nodes.player:main',
-            'state_estimator = imn_world_model.nodes.estimator:main',
+            'perception = imn_world_model.nodes.programs:perception',
+            'play = imn_world_model.nodes.programs:play',
+            'state_estimator = imn_world_model.nodes.programs:state_estimator',
         ],
     },
 )

@@ -158,6 +158,19 @@ def test_node_under_load_ends_within_a_second(graph, start, tiny_model, number):
     assert seconds < limit
 
 
+@pytest.mark.parametrize('program', ['perception', 'play', 'state_estimator'])
+def test_ctrl_c_during_the_imports_leaves_no_traceback(program):
+    script = f'from imn_world_model.nodes import programs; programs.{program}()'
+    # -X importtime tells on stderr how far it has come.
+    process = subprocess.Popen([sys.executable, '-X', 'importtime', '-c', script], text=True,
+                               stderr=subprocess.PIPE)
+    assert any('numpy' in line for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == -signal.SIGINT
+    assert 'Traceback' not in errors
+
+
 def test_work_that_cannot_be_interrupted_does_not_hold_up_the_end(tmp_path):
     script = tmp_path / 'busy.py'
     script.write_text("""
