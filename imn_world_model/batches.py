@@ -7,11 +7,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from imn_world_model.augment import common_hues, flip, recolor, zoom
-from imn_world_model.config import TrainConfig
+from imn_world_model.config import Config
 from imn_world_model.errors import UserError
+from imn_world_model.subspaces import IndependentSubspaces
 
 # Frames that tell which hues a log has in common.
 HUE_SAMPLE = 500
+# Images whose independent subspaces are looked for.
+SUBSPACE_SAMPLE = 8000
 
 
 class ImageRows(Protocol):
@@ -31,35 +34,45 @@ class Batches(Dataset):
 
     :param images: (N, S, S, 3) uint8 training images.
     :param clip: (N,) clip of each image.
-    :param config: batch size, views, sharing, augmentation, seed.
+    :param config: of the run.
     :param labels: (N,) class indices, only for the ID classifier.
     :param rank: this process.
     :param world_size: number of processes.
     """
 
-    def __init__(self, images: ImageRows, clip: np.ndarray, config: TrainConfig,
+    def __init__(self, images: ImageRows, clip: np.ndarray, config: Config,
                  labels: np.ndarray | None = None, rank: int = 0, world_size: int = 1) -> None:
-        groups = config.batch_size // config.views
+        train = config.train
+        groups = train.batch_size // train.views
         if groups % world_size:
             raise UserError(f'{groups} groups per step (train.batch_size / train.views) cannot be '
                             f'shared by {world_size} processes; use a multiple')
         if len(images) == 0:
             raise UserError('no training images: every frame fell into validation or test, '
                             'or none could be read; give more data')
-        self.images, self.labels, self.config = images, labels, config
+        self.images, self.labels, self.config = images, labels, train
         self.rank, self.world_size = rank, world_size
         # Frames of one clip, next to each other.
         self.order = np.argsort(clip, kind='stable')
         _, self.start, self.length = np.unique(clip[self.order], return_index=True,
                                                return_counts=True)
         self.kept_hues: np.ndarray | None = None
-        if config.recolor:
-            sample = np.random.default_rng(config.seed).choice(
-                len(images), min(len(images), HUE_SAMPLE), replace=False)
-            self.kept_hues = common_hues(images[np.sort(sample)])
-        if config.share == 'clip' and self.length.max() == 1:
+        if train.recolor:
+            self.kept_hues = common_hues(self._sample(HUE_SAMPLE))
+        self.subspaces: IndependentSubspaces | None = None
+        if train.subspace_steps:
+            self.subspaces = IndependentSubspaces(
+                self._sample(SUBSPACE_SAMPLE), config.model.num_modules,
+                config.model.num_latents, train.seed)
+        if train.share == 'clip' and self.length.max() == 1:
             raise UserError("train.share is 'clip' but every clip has a single frame; "
                             "use logs or set train.share to 'augment'")
+
+    def _sample(self, count: int) -> np.ndarray:
+        """:return: (count, S, S, 3), images drawn at random, or all if there are fewer."""
+        rng = np.random.default_rng(self.config.seed)
+        rows = rng.choice(len(self.images), min(len(self.images), count), replace=False)
+        return self.images[np.sort(rows)]
 
     def __len__(self) -> int:
         return self.config.steps
@@ -70,7 +83,8 @@ class Batches(Dataset):
 
         :param step: from 0.
         :return: ``image`` (B, 3, S, S) float32 in [0, 1], views of a group next to each other;
-            ``label`` (B,) int64 where labels were given.
+            ``label`` (B,) int64 where labels were given; ``subspace`` (B, m, L) float32 in the
+            first ``subspace_steps``, NaN where a coordinate is free.
         """
         config = self.config
         rng = np.random.default_rng((config.seed, step))
@@ -80,6 +94,8 @@ class Batches(Dataset):
                           for i in mine])
         image = torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()
         batch = {'image': image.float() / 255.0}
+        if self.subspaces is not None and step < config.subspace_steps:
+            batch['subspace'] = torch.from_numpy(self.subspaces.coordinates(views))
         if self.labels is not None:
             batch['label'] = torch.from_numpy(self.labels[chosen[mine]])
         return batch

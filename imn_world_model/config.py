@@ -75,6 +75,10 @@ class LossConfig:
         the paper.
     :param independence: form of Eq. (8).
     :param independence_weight: its weight.
+    :param subspace_weight: weight, per coordinate, of the squared distance between a module's
+        mean and its first guess (:mod:`subspaces`); falls to 0 over ``train.subspace_steps``.
+    :param radius_weight: weight of the relative variance of a module's radius, see
+        :func:`losses.radius_variance`.
     :param group_weight: weight of the Lie-group VAE's group-feature reconstruction.
     :param group_image_probability: how often the image is decoded from the group feature.
     :param classifier_weight: weight of the ID classifier's terms (section III-C2); labels reach
@@ -88,6 +92,8 @@ class LossConfig:
     choice_weight: float = 1.0
     independence: Literal['algebraic', 'hessian'] = 'algebraic'
     independence_weight: float = 1.0
+    subspace_weight: float = 100.0
+    radius_weight: float = 0.0
     group_weight: float = 0.1
     group_image_probability: float = 0.2
     classifier_weight: float = 0.0
@@ -117,6 +123,7 @@ class TrainConfig:
     :param flip: whether views are mirrored at random.
     :param search: ``exhaustive`` decodes all P*n candidates; ``fast`` looks at all of them with
         the decoder's early head and decodes the best of each identity.
+    :param subspace_steps: steps in which modules are drawn to the images' independent subspaces.
     :param single_identity_steps: steps in which one identity and all modules take every image, a
         plain Lie-group VAE: the modules learn what they can, then the identities divide the rest.
     :param all_modules_steps: steps in which all modules are active whatever the image; after them
@@ -139,6 +146,7 @@ class TrainConfig:
     zoom: float = 0.0
     flip: bool = False
     search: Literal['exhaustive', 'fast'] = 'fast'
+    subspace_steps: int = 0
     single_identity_steps: int = 0
     all_modules_steps: int = 0
     balance: float = 0.0
@@ -183,16 +191,17 @@ def _small(config: Config) -> Config:
 # come apart early, before any of the shape has entered the coordinates: what is in there stays.
 _CLIPS = Config(
     model=ModelConfig(basis_std=0.05, identity_std=0.1),
-    loss=LossConfig(kl_weight=30.0, kl_weight_split=12.0, kl_weight_end=0.5),
+    loss=LossConfig(kl_weight=30.0, kl_weight_split=12.0, kl_weight_end=0.5,
+                    radius_weight=1500.0),
     train=TrainConfig(steps=5500, batch_size=64, learning_rate=2e-3, share='clip', views=4,
-                      single_identity_steps=700, all_modules_steps=2000, balance=2.0,
+                      subspace_steps=400, single_identity_steps=700, all_modules_steps=2000, balance=2.0,
                       restart_every=250))
 # Robot logs: what a clip keeps beside the object must not become the identity, so each view is
 # recoloured (but for the place), zoomed and mirrored. More varies than in 3Dshapes: more
 # coordinates, more steps, and a lower KL weight before identities come apart.
 _LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=3),
-               loss=replace(_CLIPS.loss, kl_weight_split=3.0),
-               train=replace(_CLIPS.train, steps=6000, single_identity_steps=2400, recolor=True,
+               loss=replace(_CLIPS.loss, kl_weight_split=3.0, radius_weight=0.0),
+               train=replace(_CLIPS.train, steps=6000, subspace_steps=0, single_identity_steps=2400, recolor=True,
                              zoom=0.25, flip=True))
 # Single images: the views of a group are augmentations of one image.
 _SINGLE = replace(_CLIPS, train=replace(_CLIPS.train, share='augment', recolor=True, zoom=0.15,

@@ -9,10 +9,14 @@ from torch import Tensor
 from imn_world_model.config import Config
 from imn_world_model.errors import UserError
 from imn_world_model.identities import IdentityAssignment
+from imn_world_model.losses import radius_variance, subspace_error
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.winner import STRATEGIES
 
 WARM_UP_STEPS = 100
+# The radius begins to count after so many steps, and counts in full after as many again: while the
+# coordinates take shape, it would make them binary.
+RADIUS_STEPS = 250
 # The rate ends at this share of its peak.
 FINAL_RATE = 0.02
 # Losses are sums over an image's pixels, so gradients are large; clipped at this norm, all steps
@@ -63,6 +67,7 @@ class Learner(lightning.LightningModule):
         terms, _ = self.network.loss(image, encoding, subset, identity, kl_weight,
                                      use_group_feature, label)
         loss = terms.total().mean()
+        loss = loss + self._structure(encoding.mu, batch.get('subspace'), step)
         if not torch.isfinite(loss):
             raise UserError(f'the loss is not finite at step {step}; lower train.learning_rate')
         self.log('loss', loss, prog_bar=True, sync_dist=True)
@@ -71,6 +76,19 @@ class Learner(lightning.LightningModule):
         self.log('active_modules', self.network.masks[subset].sum(1).float().mean(),
                  sync_dist=True)
         return loss
+
+    def _structure(self, mu: Tensor, guess: Tensor | None, step: int) -> Tensor:
+        """:return: what keeps each factor within one module, beyond Eq. (10)."""
+        loss, train = self.config.loss, self.config.train
+        radius = radius_variance(mu)
+        self.log('loss/radius', radius, sync_dist=True)
+        begun = min(1.0, max(0.0, step / RADIUS_STEPS - 1.0))
+        result = loss.radius_weight * begun * radius
+        if guess is not None:
+            error = subspace_error(mu, guess).mean()
+            self.log('loss/subspace', error, sync_dist=True)
+            result = result + loss.subspace_weight * (1 - step / train.subspace_steps) * error
+        return result
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Score, error and use of identities on validation images, chosen one by one."""

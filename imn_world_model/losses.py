@@ -48,6 +48,42 @@ def group_feature_error(group_feature: Tensor, comp_T: Tensor, active: Tensor) -
     return (error * active).sum(-1)
 
 
+def subspace_error(mu: Tensor, guess: Tensor) -> Tensor:
+    """
+    Distance of the modules' means from their first guess.
+
+    :param mu: (B, m, L).
+    :param guess: (B, m, L), see :mod:`subspaces`; NaN where a coordinate is free.
+    :return: (B,), squared distance summed over coordinates.
+    """
+    return (mu - guess).nan_to_num().square().sum((-2, -1))
+
+
+def radius_variance(mu: Tensor) -> Tensor:
+    """
+    How far modules are from moving their images about an orbit, as a one-parameter group does.
+
+    The group of a hue, or of any angle, moves the coordinates about a circle. A second factor can
+    hide in the circle's radius and cost next to nothing there; the variance of the radius,
+    relative to its mean square, makes it take a module of its own. A module of one live coordinate
+    has no circle: each module counts by how round its cloud is, the ratio of the second to the
+    first principal variance (no gradient).
+
+    :param mu: (B, m, L), a batch of means.
+    :return: (), summed over modules; 0 where L is 1.
+    """
+    if mu.shape[-1] < 2:
+        return mu.new_zeros(())
+    centred = (mu - mu.mean(0)).detach().float()
+    covariance = torch.einsum('bml,bmk->mlk', centred, centred) / len(mu)
+    variances = torch.linalg.eigvalsh(covariance)                        # (m, L), ascending
+    roundness = variances[:, -2] / variances[:, -1].clamp(min=1e-3)
+    radius = mu.float().norm(dim=-1)                                     # (B, m)
+    # A dead module's radius is nothing to be relative to.
+    relative = radius.var(0) / (radius.mean(0).square() + 1e-2)
+    return (roundness * relative).sum()
+
+
 class IdClassifier(nn.Module):
     """
     Section III-C2: a fully connected classifier on the winner's identity matrix.

@@ -63,7 +63,7 @@ class FrameBatches(lightning.LightningDataModule):
         """:return: the batches of all steps that are left."""
         train, trainer = self.config.train, self.trainer
         assert trainer is not None
-        batches = Batches(self.images, self.clip, train, self.labels,
+        batches = Batches(self.images, self.clip, self.config, self.labels,
                           trainer.global_rank, trainer.world_size)
         steps = RemainingSteps(trainer, train.steps)
         return DataLoader(batches, sampler=steps, batch_size=None, num_workers=train.workers)

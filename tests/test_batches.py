@@ -1,5 +1,6 @@
 """Batches: grouped as configured, repeatable by step, shared out between processes."""
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,10 +8,15 @@ import torch
 
 from imn_world_model.augment import MIN_SATURATION, common_hues, flip, recolor, zoom
 from imn_world_model.batches import Batches
-from imn_world_model.config import TrainConfig
+from imn_world_model.config import Config, TrainConfig
 from imn_world_model.errors import UserError
 
-CONFIG = TrainConfig(batch_size=24, views=4, share='clip', seed=3)
+CONFIG = Config(train=TrainConfig(batch_size=24, views=4, share='clip', seed=3))
+
+
+def changed(**values: Any) -> Config:
+    """:return: CONFIG with other values in its training."""
+    return replace(CONFIG, train=replace(CONFIG.train, **values))
 
 
 def numbered_images(count: int) -> np.ndarray:
@@ -49,14 +55,14 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
     first[0]
     assert torch.equal(first[7]['image'], second[7]['image'])
     assert not torch.equal(first[7]['image'], first[8]['image'])
-    other = Batches(images, clip, replace(CONFIG, seed=4))
+    other = Batches(images, clip, changed(seed=4))
     assert not torch.equal(first[7]['image'], other[7]['image'])
 
 
 def test_batches_two_processes_share_one_global_batch() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
-    config = replace(CONFIG, recolor=True, zoom=0.2, flip=True)
+    config = changed(recolor=True, zoom=0.2, flip=True)
     whole = Batches(images, np.arange(60) // 12, config)[5]['image']
     halves = [Batches(images, np.arange(60) // 12, config, rank=rank, world_size=2)[5]['image']
               for rank in range(2)]
@@ -66,12 +72,23 @@ def test_batches_two_processes_share_one_global_batch() -> None:
 def test_batches_augmented_views_share_one_image_and_differ() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
-    config = replace(CONFIG, share='augment', recolor=True)
+    config = changed(share='augment', recolor=True)
     groups = Batches(images, np.arange(30), config)[0]['image'].unflatten(0, (-1, 4))
     # Brightness (the largest channel) survives recolouring, colours do not.
     brightness = groups.amax(2)
     assert torch.allclose(brightness, brightness[:, :1].expand_as(brightness), atol=2 / 255)
     assert (groups[:, 0] - groups[:, 1]).abs().mean() > 0.05
+
+
+def test_batches_guess_the_coordinates_of_each_view_in_the_first_steps() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
+    batches = Batches(images, np.arange(60) // 12, changed(subspace_steps=5, flip=True))
+    batch = batches[4]
+    views = (batch['image'].permute(0, 2, 3, 1) * 255).round().byte().numpy()
+    expected = batches.subspaces.coordinates(views)
+    assert np.array_equal(batch['subspace'].numpy(), expected, equal_nan=True)
+    assert 'subspace' not in batches[5]
 
 
 def test_batches_labels_follow_their_images() -> None:
@@ -146,7 +163,7 @@ def test_common_hues_are_those_of_the_place_and_stay() -> None:
 
 def test_batches_recolor_the_thing_and_leave_the_place() -> None:
     images = place_and_things(40)
-    config = replace(CONFIG, recolor=True)
+    config = changed(recolor=True)
     views = Batches(images, np.arange(40) // 10, config)[0]['image'].numpy() * 255
     assert views[:, 1:, 0].max() <= 3                     # the place: the top row, no green, blue
     assert np.ptp(views[:, :, 4, 4], axis=0).min() > 100  # the thing: every channel varies

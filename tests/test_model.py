@@ -7,7 +7,12 @@ from torch import Tensor
 
 from imn_world_model.combine import candidate_transforms, subset_masks, subset_transforms
 from imn_world_model.config import LossConfig, ModelConfig
-from imn_world_model.losses import IdClassifier, group_feature_error
+from imn_world_model.losses import (
+    IdClassifier,
+    group_feature_error,
+    radius_variance,
+    subspace_error,
+)
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.score import algebraic_independence, choice_cost, image_loss
 from imn_world_model.winner import coarse_to_fine, exhaustive, exhaustive_scores
@@ -226,3 +231,28 @@ def test_fast_search_finds_the_winner_once_its_early_head_has_learned(
     assert len(set(whole.subset.flatten().tolist())) > 2     # no constant answer would do
     assert (fast.subset == whole.subset).float().mean() > 0.6
     assert (fast.identity_scores.argmax(1) == whole.identity_scores.argmax(1)).float().mean() > 0.9
+
+
+def test_radius_variance_is_of_modules_that_turn_and_of_their_radius_alone() -> None:
+    angle = torch.linspace(0, 2 * torch.pi, 401)[:-1]
+    circle = torch.stack((angle.cos(), angle.sin()), dim=-1)             # (400, 2)
+    spread = circle * (1 + 0.2 * (7 * angle).sin())[:, None]
+    line = torch.stack((3 * angle.cos(), 0 * angle), dim=-1)
+    dead = 0 * circle
+
+    def value(*modules: torch.Tensor) -> float:
+        return float(radius_variance(torch.stack(modules, dim=1)))
+
+    assert value(circle, line, dead) < 1e-6
+    assert value(spread, line) == pytest.approx(0.02, rel=0.1)           # 0.2**2 / 2
+    assert value(3 * spread, dead) == pytest.approx(0.02, rel=0.1)       # whatever the size
+    assert value(spread[:, :1]) == 0.0
+
+
+def test_subspace_error_asks_nothing_of_free_coordinates() -> None:
+    mu = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]], requires_grad=True)
+    guess = torch.tensor([[[0.0, 4.0], [torch.nan, torch.nan]]])
+    error = subspace_error(mu, guess)
+    assert error.tolist() == [5.0]
+    error.sum().backward()
+    assert mu.grad.tolist() == [[[2.0, -4.0], [0.0, 0.0]]]

@@ -145,7 +145,7 @@ def test_views_of_the_id_classifier_share_their_label(logs: Path) -> None:
     config = override(preset('debug'), ['loss.classifier_weight=1.0'])
     batches = FrameBatches(frames, config, frames.labels['shape'])
     assert batches.labels is not None
-    label = Batches(batches.images, batches.clip, config.train, batches.labels)[0]['label']
+    label = Batches(batches.images, batches.clip, config, batches.labels)[0]['label']
     groups = label.reshape(-1, config.train.views)
     assert (groups == groups[:, :1]).all() and len(groups.unique()) > 1
 

@@ -1,0 +1,113 @@
+"""
+Independent subspaces of the images: what the modules' coordinates are drawn to at first.
+
+A hue takes two coordinates, being a circle, and the price of a coordinate is the same whichever
+module it belongs to. Hues of like variance become worth their coordinates at once; each module then
+grasps one coordinate of two hues, or mixtures, and no penalty leads from there to one hue each.
+The images tell how it should be: their principal components, made independent, fall into groups
+that depend on each other (independent subspace analysis, Hyvärinen and Hoyer 2000,
+doi:10.1162/089976600300015312). A group is the first guess of a module's coordinates.
+"""
+import warnings
+
+import numpy as np
+from sklearn.decomposition import FastICA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_selection import mutual_info_regression
+
+SIDE = 16
+# Nats that two components must tell of each other to be of one group; single precision and hues
+# that are few and discrete tell up to 0.4 where there is nothing, a circle 0.5 and more.
+MIN_INFORMATION = 0.2
+MAX_INFORMATION_IMAGES = 4000
+
+
+class IndependentSubspaces:
+    """
+    Groups of up to L linear functions of an image, one group for each module.
+
+    Components with less than 1 / (2 m L) of the images' variance are left out: what is left is
+    harmonics of the first ones. A component that depends on no other has no say either.
+
+    :param images: (K, S, S, 3) uint8, a sample of the training images; S a multiple of 16.
+    :param num_modules: m.
+    :param num_latents: L.
+    :param seed: of ICA's start.
+    """
+
+    def __init__(self, images: np.ndarray, num_modules: int, num_latents: int, seed: int) -> None:
+        self.shape = num_modules, num_latents
+        pixels = thumbnails(images)                                      # (K, 768)
+        self.mean = pixels.mean(0)
+        centred = pixels - self.mean
+        weight, size = independent_components(centred, 0.5 / (num_modules * num_latents), seed)
+        groups = dependent_groups(centred[:MAX_INFORMATION_IMAGES] @ weight, num_latents, seed)
+        groups.sort(key=lambda group: -size[group].sum())
+        self.weight = np.full((pixels.shape[1], num_modules * num_latents), np.nan)
+        for module, group in enumerate(groups[:num_modules]):
+            first = module * num_latents
+            self.weight[:, first:first + len(group)] = weight[:, group]
+
+    def coordinates(self, images: np.ndarray) -> np.ndarray:
+        """
+        The modules' first guess of their coordinates.
+
+        :param images: (B, S, S, 3) uint8.
+        :return: (B, m, L) float32 of unit variance, NaN where a coordinate is free.
+        """
+        values = (thumbnails(images) - self.mean) @ self.weight
+        return values.reshape(-1, *self.shape).astype(np.float32)
+
+
+def thumbnails(images: np.ndarray) -> np.ndarray:
+    """:return: (K, 768) in [0, 1], the images (K, S, S, 3) uint8 at 16x16 pixels."""
+    count, side = images.shape[:2]
+    cells = images.reshape(count, SIDE, side // SIDE, SIDE, side // SIDE, 3)
+    return cells.mean((2, 4), dtype=np.float32).reshape(count, -1) / 255.0
+
+
+def independent_components(centred: np.ndarray, min_share: float,
+                           seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Principal components that matter, turned so that they are independent (FastICA).
+
+    :param centred: (K, D), mean zero.
+    :param min_share: of all variance, that a principal component must hold.
+    :param seed: of FastICA's start.
+    :return: weights (D, C) to components of unit variance, and the variance (C,) that each holds.
+    """
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    count = int((values > min_share * values.sum()).sum())
+    white = vectors[:, :count] / np.sqrt(values[:count])
+    if count < 2:
+        return white, values[:count]
+    analysis = FastICA(whiten=False, fun='cube', max_iter=1000, random_state=seed)
+    with warnings.catch_warnings():
+        # Components within a circle are never independent; they need not settle.
+        warnings.simplefilter('ignore', ConvergenceWarning)
+        analysis.fit(centred @ white)
+    rotation = analysis.components_.T                                    # (C, C)
+    return white @ rotation, values[:count] @ rotation ** 2
+
+
+def dependent_groups(components: np.ndarray, largest: int, seed: int) -> list[list[int]]:
+    """
+    Put components together that tell of each other, the most telling pair first.
+
+    :param components: (K, C).
+    :param largest: members of a group at most.
+    :param seed: of the estimator of mutual information.
+    :return: groups of two members or more.
+    """
+    count = components.shape[1]
+    information = [mutual_info_regression(components, components[:, i], random_state=seed)
+                   for i in range(count)]
+    groups = [[i] for i in range(count)]
+    pairs = ((information[i][j], i, j) for i in range(count) for j in range(i))
+    for value, i, j in sorted(pairs, reverse=True):
+        one, other = (next(group for group in groups if k in group) for k in (i, j))
+        if value > MIN_INFORMATION and one is not other and len(one) + len(other) <= largest:
+            one += other
+            groups.remove(other)
+    return [group for group in groups if len(group) > 1]
