@@ -187,6 +187,7 @@ def _small(config: Config) -> Config:
 
 # Clips: views of one object share its identity. The identity is free for the whole group while a
 # coordinate costs its nats in every view, so that what the views share leaves the coordinates.
+# Modules start at the images' independent subspaces, and what would hide in a module's radius pays.
 # The KL weight falls from where only the hues are worth a coordinate to where all is; identities
 # come apart early, before any of the shape has entered the coordinates: what is in there stays.
 _CLIPS = Config(
@@ -194,15 +195,15 @@ _CLIPS = Config(
     loss=LossConfig(kl_weight=30.0, kl_weight_split=12.0, kl_weight_end=0.5,
                     radius_weight=1500.0),
     train=TrainConfig(steps=5500, batch_size=64, learning_rate=2e-3, share='clip', views=4,
-                      subspace_steps=400, single_identity_steps=700, all_modules_steps=2000, balance=2.0,
-                      restart_every=250))
+                      subspace_steps=400, single_identity_steps=700, all_modules_steps=2000,
+                      balance=2.0, restart_every=250))
 # Robot logs: what a clip keeps beside the object must not become the identity, so each view is
 # recoloured (but for the place), zoomed and mirrored. More varies than in 3Dshapes: more
 # coordinates, more steps, and a lower KL weight before identities come apart.
 _LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=3),
                loss=replace(_CLIPS.loss, kl_weight_split=3.0, radius_weight=0.0),
-               train=replace(_CLIPS.train, steps=6000, subspace_steps=0, single_identity_steps=2400, recolor=True,
-                             zoom=0.25, flip=True))
+               train=replace(_CLIPS.train, steps=6000, subspace_steps=0,
+                             single_identity_steps=2400, recolor=True, zoom=0.25, flip=True))
 # Single images: the views of a group are augmentations of one image.
 _SINGLE = replace(_CLIPS, train=replace(_CLIPS.train, share='augment', recolor=True, zoom=0.15,
                                         flip=True))

@@ -2,10 +2,10 @@
 Independent subspaces of the images: what the modules' coordinates are drawn to at first.
 
 A hue takes two coordinates, being a circle, and the price of a coordinate is the same whichever
-module it belongs to. Hues of like variance become worth their coordinates at once; each module then
-grasps one coordinate of two hues, or mixtures, and no penalty leads from there to one hue each.
-The images tell how it should be: their principal components, made independent, fall into groups
-that depend on each other (independent subspace analysis, Hyvärinen and Hoyer 2000,
+module it belongs to. Hues of like variance become worth their coordinates at once; each module
+then grasps one coordinate of two hues, or mixtures, and no penalty leads from there to one hue
+each. The images tell how it should be: their principal components, made independent, fall into
+groups that depend on each other (independent subspace analysis, Hyvärinen and Hoyer 2000,
 doi:10.1162/089976600300015312). A group is the first guess of a module's coordinates.
 """
 import warnings
