@@ -187,7 +187,7 @@ def _small(config: Config) -> Config:
 
 # Clips: views of one object share its identity. The identity is free for the whole group while a
 # coordinate costs its nats in every view, so that what the views share leaves the coordinates.
-# Modules start at the images' independent subspaces, and what would hide in a module's radius pays.
+# Modules start at the images' independent subspaces; what would hide in a module's radius pays.
 # The KL weight falls from where only the hues are worth a coordinate to where all is; identities
 # come apart early, before any of the shape has entered the coordinates: what is in there stays.
 _CLIPS = Config(
