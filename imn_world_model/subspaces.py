@@ -82,7 +82,7 @@ def independent_components(centred: np.ndarray, min_share: float,
     white = vectors[:, :count] / np.sqrt(values[:count])
     if count < 2:
         return white, values[:count]
-    analysis = FastICA(whiten=False, fun='cube', max_iter=1000, random_state=seed)
+    analysis = FastICA(whiten=False, max_iter=1000, random_state=seed)
     with warnings.catch_warnings():
         # Components within a circle are never independent; they need not settle.
         warnings.simplefilter('ignore', ConvergenceWarning)
