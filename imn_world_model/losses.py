@@ -79,8 +79,8 @@ def radius_variance(mu: Tensor) -> Tensor:
     variances = torch.linalg.eigvalsh(covariance)                        # (m, L), ascending
     roundness = variances[:, -2] / variances[:, -1].clamp(min=1e-3)
     radius = mu.float().norm(dim=-1)                                     # (B, m)
-    # A dead module's radius is nothing to be relative to.
-    relative = radius.var(0) / (radius.mean(0).square() + 1e-2)
+    # A module that wakes up is no circle yet and shall not pay; a circle's mean square is 1 to 2.
+    relative = radius.var(0) / (radius.mean(0).square() + 0.25)
     return (roundness * relative).sum()
 
 

@@ -244,8 +244,9 @@ def test_radius_variance_is_of_modules_that_turn_and_of_their_radius_alone() -> 
         return float(radius_variance(torch.stack(modules, dim=1)))
 
     assert value(circle, line, dead) < 1e-6
-    assert value(spread, line) == pytest.approx(0.02, rel=0.1)           # 0.2**2 / 2
-    assert value(3 * spread, dead) == pytest.approx(0.02, rel=0.1)       # whatever the size
+    assert value(3 * spread, line) == pytest.approx(0.02, rel=0.1)       # 0.2**2 / 2
+    assert value(6 * spread, dead) == pytest.approx(0.02, rel=0.1)       # whatever the size
+    assert value(0.1 * spread) < 0.001                                   # has just woken up
     assert value(spread[:, :1]) == 0.0
 
 
