@@ -15,7 +15,12 @@ from imn_world_model.data.frames import Frames, load_frames
 from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import Observation, latent_means, observe
-from imn_world_model.pictures import exchanged_identities, grid, identity_images
+from imn_world_model.pictures import (
+    exchanged_identities,
+    grid,
+    identity_images,
+    module_sweeps,
+)
 from imn_world_model.rendering.shapes3d import FACTOR_SIZES, FACTORS, Shapes3D
 from imn_world_model.run import Run, load_run
 from imn_world_model.shortlist import shortlist_for
@@ -157,8 +162,10 @@ def _picture_sections(run: Run, images: np.ndarray, seen: Observation,
         report.section('Which modules win', '', [
             report.table('The commonest winning subsets', ['modules', 'share'],
                          report.subset_rows(seen.subset, num_modules))]),
-        report.section('Traversals', '', None,
-                       report.traversals(run.network, images[int(shown[0])], seen.latents))]
+        report.section('What each module does', '', None, [
+            report.picture('one image; along a row, one module takes its coordinates from other '
+                           'images', grid(list(module_sweeps(
+                               run.network, images[int(shown[0])], seen.latents))))])]
     if labels:
         figure = report.matrix_figure(metrics.factor_matrix(seen.latents, labels), list(labels),
                                       run.config.model.num_latents)

@@ -13,12 +13,9 @@ matplotlib.use('Agg')
 import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from imn_world_model.combine import active_product, subset_masks
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.pictures import grid, to_uint8
+from imn_world_model.combine import subset_masks
 
 # Table I of the paper, in percent: rows cube, cylinder, sphere, capsule; columns m1 to m5.
 PAPER_SHAPES = ('cube', 'cylinder', 'sphere', 'capsule')
@@ -26,8 +23,6 @@ PAPER_PLAIN = ((28.03, 28.80, 0, 43.17, 0), (100, 0, 0, 0, 0), (0, 0, 100, 0, 0)
                (40.32, 0, 0, 0, 59.68))
 PAPER_CLASSIFIER = ((93.62, 0, 0, 0, 6.377), (0, 0, 0, 0, 100), (0, 0, 12.33, 87.66, 0),
                     (0, 77.80, 13.34, 7.992, 0))
-TRAVERSAL_STEPS = 9
-TRAVERSAL_RANGE = 2.0      # standard deviations of the coordinate over the data
 
 TEMPLATE = jinja2.Environment(autoescape=True).from_string("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
@@ -92,35 +87,6 @@ def table_one_tables(values: np.ndarray, names: tuple[str, ...]) -> list[dict[st
     return [table('This model, % of the class won by each identity', head, rows(values, names)),
             table('Paper, without ID classifier', paper, rows(PAPER_PLAIN, PAPER_SHAPES)),
             table('Paper, with ID classifier', paper, rows(PAPER_CLASSIFIER, PAPER_SHAPES))]
-
-
-@torch.no_grad()
-def traversals(network: IndependentModularNetwork, image: np.ndarray,
-               latents: np.ndarray) -> list[dict[str, str]]:
-    """
-    Each coordinate of each module swept over +-2 standard deviations, the rest held.
-
-    :param image: (S, S, 3) uint8, the image that is changed.
-    :param latents: (K, m*L) means over data, for the range.
-    """
-    output = network(torch.from_numpy(image[None]).movedim(-1, 1).float() / 255.0)
-    z, identity = output.encoding.mu, network.identities()[output.identity]
-    m, num_latents = z.shape[1:]
-    spread = torch.from_numpy(latents.std(0)).reshape(m, num_latents)
-    active = torch.ones(TRAVERSAL_STEPS, m, dtype=torch.bool)
-    pictures = []
-    for k in range(m):
-        rows = []
-        for latent in range(num_latents):
-            sweep = z.repeat(TRAVERSAL_STEPS, 1, 1)
-            sweep[:, k, latent] = spread[k, latent] * torch.linspace(
-                -TRAVERSAL_RANGE, TRAVERSAL_RANGE, TRAVERSAL_STEPS)
-            product = active_product(network.compositional.transform(sweep), active)
-            rows.append(to_uint8(network.decoder(product @ identity)))
-        pictures.append(picture(f'module {k}: a row per coordinate, -2 to +2 standard deviations '
-                                f'({", ".join(f"{value:.2f}" for value in spread[k])})',
-                                grid(rows)))
-    return pictures
 
 
 def subset_rows(subset: np.ndarray, num_modules: int) -> list[list[Any]]:

@@ -34,7 +34,6 @@ from imn_world_model.run import (
 
 TRAIN, VALIDATION = 0, 1
 MAX_VALIDATION_IMAGES = 1024
-NUM_EXAMPLES = 12
 
 
 class FrameBatches(lightning.LightningDataModule):
@@ -180,8 +179,8 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
                 weights_only=True if resume else None)
     if trainer.is_global_zero:
         examples = batches.validation if len(batches.validation) else batches.images[
-            np.arange(min(NUM_EXAMPLES, len(batches.images)))]
-        write_pictures(load_run(folder).network, examples[:NUM_EXAMPLES], folder / 'pictures')
+            np.arange(min(MAX_VALIDATION_IMAGES, len(batches.images)))]
+        write_pictures(load_run(folder).network, examples, folder / 'pictures')
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -71,7 +71,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_train_leaves_checkpoint_config_metrics_and_pictures(trained: Path) -> None:
     for name in ('checkpoints/last.ckpt', 'config.yaml', 'data.json', 'metrics/metrics.csv',
                  'pictures/reconstructions.png', 'pictures/identities.png',
-                 'pictures/exchanged.png'):
+                 'pictures/exchanged.png', 'pictures/modules.png'):
         assert (trained / name).stat().st_size > 0
     assert json.loads((trained / 'data.json').read_text())['num_frames'] == 6 * 8 + 240
     # Evaluation and export must cut the same clips as training did.
