@@ -227,7 +227,8 @@ PRESETS: dict[str, Config] = {
     'debug': Config(
         model=_DEBUG_MODEL,
         train=TrainConfig(steps=60, batch_size=32, learning_rate=5e-3, share='clip', views=4,
-                          single_identity_steps=20, balance=1.0, restart_every=20)),
+                          subspace_steps=10, single_identity_steps=20, balance=1.0,
+                          restart_every=20)),
 }
 
 

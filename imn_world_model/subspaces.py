@@ -20,6 +20,8 @@ SIDE = 16
 # that are few and discrete tell up to 0.4 where there is nothing, a circle 0.5 and more.
 MIN_INFORMATION = 0.2
 MAX_INFORMATION_IMAGES = 4000
+# Fewer images say nothing of what depends on what.
+MIN_IMAGES = 100
 
 
 class IndependentSubspaces:
@@ -40,10 +42,12 @@ class IndependentSubspaces:
         pixels = thumbnails(images)                                      # (K, 768)
         self.mean = pixels.mean(0)
         centred = pixels - self.mean
+        self.weight = np.full((pixels.shape[1], num_modules * num_latents), np.nan)
+        if len(images) < MIN_IMAGES:
+            return
         weight, size = independent_components(centred, 0.5 / (num_modules * num_latents), seed)
         groups = dependent_groups(centred[:MAX_INFORMATION_IMAGES] @ weight, num_latents, seed)
         groups.sort(key=lambda group: -size[group].sum())
-        self.weight = np.full((pixels.shape[1], num_modules * num_latents), np.nan)
         for module, group in enumerate(groups[:num_modules]):
             first = module * num_latents
             self.weight[:, first:first + len(group)] = weight[:, group]

@@ -57,6 +57,8 @@ def test_components_that_are_independent_stay_alone() -> None:
     assert dependent_groups(noise, largest=2, seed=0) == []
 
 
-def test_images_without_variance_leave_every_coordinate_free() -> None:
-    images = np.full((50, 16, 16, 3), 7, np.uint8)
+@pytest.mark.parametrize('images', [
+    np.full((200, 16, 16, 3), 7, np.uint8),
+    np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)])
+def test_images_without_variance_or_number_leave_every_coordinate_free(images) -> None:
     assert np.isnan(IndependentSubspaces(images, 3, 2, 0).coordinates(images)).all()
