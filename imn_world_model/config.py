@@ -178,11 +178,16 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
+# What a picture of a quarter of the pixels needs.
+SMALL_STEPS = 5500
+
+
 def _small(config: Config) -> Config:
-    """:return: the same at 32x32, one halving less."""
+    """:return: the same at 32x32: one halving less, fewer steps."""
     model = replace(config.model, image_size=32, encoder_channels=(64, 64),
                     decoder_channels=(128, 64))
-    return replace(config, model=model)
+    train = replace(config.train, steps=min(config.train.steps, SMALL_STEPS))
+    return replace(config, model=model, train=train)
 
 
 # Clips: views of one object share its identity. The identity is free for the whole group while a
@@ -194,15 +199,15 @@ _CLIPS = Config(
     model=ModelConfig(basis_std=0.05, identity_std=0.1),
     loss=LossConfig(kl_weight=30.0, kl_weight_split=12.0, kl_weight_end=0.5,
                     radius_weight=1500.0),
-    train=TrainConfig(steps=5500, batch_size=64, learning_rate=2e-3, share='clip', views=4,
+    train=TrainConfig(steps=12000, batch_size=64, learning_rate=2e-3, share='clip', views=4,
                       subspace_steps=400, single_identity_steps=700, all_modules_steps=2000,
                       balance=2.0, restart_every=250))
 # Robot logs: what a clip keeps beside the object must not become the identity, so each view is
 # recoloured (but for the place), zoomed and mirrored. More varies than in 3Dshapes: more
-# coordinates, more steps, and a lower KL weight before identities come apart.
+# coordinates, and more steps and a lower KL weight before identities come apart.
 _LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=3),
                loss=replace(_CLIPS.loss, kl_weight_split=3.0, radius_weight=0.0),
-               train=replace(_CLIPS.train, steps=6000, subspace_steps=0,
+               train=replace(_CLIPS.train, subspace_steps=0,
                              single_identity_steps=2400, recolor=True, zoom=0.25, flip=True))
 # Single images: the views of a group are augmentations of one image.
 _SINGLE = replace(_CLIPS, train=replace(_CLIPS.train, share='augment', recolor=True, zoom=0.15,
