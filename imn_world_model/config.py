@@ -79,6 +79,8 @@ class LossConfig:
         mean and its first guess (:mod:`subspaces`); falls to 0 over ``train.subspace_steps``.
     :param radius_weight: weight of the relative variance of a module's radius, see
         :func:`losses.radius_variance`.
+    :param radius_from: step from which the radius counts; it counts in full 250 steps later.
+        While coordinates take shape, its price would make them binary.
     :param group_weight: weight of the Lie-group VAE's group-feature reconstruction.
     :param group_image_probability: how often the image is decoded from the group feature.
     :param classifier_weight: weight of the ID classifier's terms (section III-C2); labels reach
@@ -94,6 +96,7 @@ class LossConfig:
     independence_weight: float = 1.0
     subspace_weight: float = 100.0
     radius_weight: float = 0.0
+    radius_from: int = 250
     group_weight: float = 0.1
     group_image_probability: float = 0.2
     classifier_weight: float = 0.0

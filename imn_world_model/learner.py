@@ -14,8 +14,7 @@ from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.winner import STRATEGIES
 
 WARM_UP_STEPS = 100
-# The radius begins to count after so many steps, and counts in full after as many again: while the
-# coordinates take shape, it would make them binary.
+# Steps over which the radius' weight rises.
 RADIUS_STEPS = 250
 # The rate ends at this share of its peak.
 FINAL_RATE = 0.02
@@ -82,8 +81,8 @@ class Learner(lightning.LightningModule):
         loss, train = self.config.loss, self.config.train
         radius = radius_variance(mu)
         self.log('loss/radius', radius, sync_dist=True)
-        begun = min(1.0, max(0.0, step / RADIUS_STEPS - 1.0))
-        result = loss.radius_weight * begun * radius
+        begun = step / RADIUS_STEPS - loss.radius_from / RADIUS_STEPS
+        result = loss.radius_weight * min(1.0, max(0.0, begun)) * radius
         if guess is not None:
             error = subspace_error(mu, guess).mean()
             self.log('loss/subspace', error, sync_dist=True)
