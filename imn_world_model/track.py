@@ -168,7 +168,7 @@ def draw(log: Log, raw: dict[str, np.ndarray], filtered: dict[str, np.ndarray],
     axes[-1, 0].set_xlabel('time, s')
     figure.tight_layout()
     with atomic_path(path) as scratch:
-        figure.savefig(scratch, dpi=100)
+        figure.savefig(scratch, dpi=100, format='png')
     plt.close(figure)
 
 

@@ -54,5 +54,5 @@ def _plot(figures: dict[str, float], picture: Path) -> None:
     axes[0].set_ylabel('ms per image, torch, 64x64')
     axes[0].legend()
     with atomic_path(picture) as scratch:
-        figure.savefig(scratch, dpi=110)
+        figure.savefig(scratch, dpi=110, format='png')
     pyplot.close(figure)
