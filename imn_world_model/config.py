@@ -212,8 +212,8 @@ _LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=3),
                loss=replace(_CLIPS.loss, kl_weight_split=3.0, radius_weight=0.0),
                train=replace(_CLIPS.train, subspace_steps=0,
                              single_identity_steps=2400, recolor=True, zoom=0.25, flip=True))
-# Single images: the views of a group are augmentations of one image. None changes the object's size
-# in the room: it must be in the coordinates when identities come apart, if only in a radius.
+# Single images: the views of a group are augmentations of one image. None changes the object's
+# size in the room: it must be in the coordinates when identities come apart, if only in a radius.
 _SINGLE = replace(_CLIPS, loss=replace(_CLIPS.loss, radius_weight=0.0),
                   train=replace(_CLIPS.train, share='augment', recolor=True, zoom=0.15,
                                 flip=True))
