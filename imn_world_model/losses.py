@@ -70,13 +70,15 @@ def radius_variance(mu: Tensor) -> Tensor:
     first principal variance (no gradient).
 
     :param mu: (B, m, L), a batch of means.
-    :return: (), summed over modules; 0 where L is 1.
+    :return: (), summed over modules; 0 where B or L is 1. Of several processes each sees its own
+        part of the batch: with few images in each, the variance comes out smaller.
     """
-    if mu.shape[-1] < 2:
+    if mu.shape[-1] < 2 or len(mu) < 2:
         return mu.new_zeros(())
     centred = (mu - mu.mean(0)).detach().float()
-    covariance = torch.einsum('bml,bmk->mlk', centred, centred) / len(mu)
-    variances = torch.linalg.eigvalsh(covariance)                        # (m, L), ascending
+    with torch.autocast(mu.device.type, enabled=False):                  # no half eigenvalues
+        covariance = torch.einsum('bml,bmk->mlk', centred, centred) / len(mu)
+        variances = torch.linalg.eigvalsh(covariance)                    # (m, L), ascending
     roundness = variances[:, -2] / variances[:, -1].clamp(min=1e-3)
     radius = mu.float().norm(dim=-1)                                     # (B, m)
     # A module that wakes up is no circle yet and shall not pay; a circle's mean square is 1 to 2.

@@ -76,7 +76,8 @@ def prepare(rgb: np.ndarray, size: int, crop: Crop) -> np.ndarray:
         rgb = rgb[top:top + side, left:left + side]
     if rgb.shape[:2] == (size, size):
         return np.ascontiguousarray(rgb)
-    # Halves are exact and fast; few pixels are left for areas with fractions.
+    # Halves are fast, and few pixels are left for areas with fractions. Each rounds up by an
+    # eighth of a level on average.
     for _ in range(_halvings(rgb.shape[0], rgb.shape[1], size)):
         halves = rgb.shape[1] // 2, rgb.shape[0] // 2
         rgb = cv2.resize(rgb, halves, interpolation=cv2.INTER_AREA)

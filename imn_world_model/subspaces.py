@@ -46,7 +46,9 @@ class IndependentSubspaces:
         if len(images) < MIN_IMAGES:
             return
         weight, size = independent_components(centred, 0.5 / (num_modules * num_latents), seed)
-        groups = dependent_groups(centred[:MAX_INFORMATION_IMAGES] @ weight, num_latents, seed)
+        # Every part of the data has a say: a sample comes in the order of recording.
+        stride = -(-len(centred) // MAX_INFORMATION_IMAGES)
+        groups = dependent_groups(centred[::stride] @ weight, num_latents, seed)
         groups.sort(key=lambda group: -size[group].sum())
         for module, group in enumerate(groups[:num_modules]):
             first = module * num_latents

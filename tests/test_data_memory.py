@@ -10,12 +10,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from recordings import IMAGE, STORE, drive, raw, storage_file, write_bag
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from imn_world_model.data.cache import MAX_WAITING, _decoded
+from imn_world_model.data.images import compressed_to_rgb
 from imn_world_model.data.sources import RawFrame, Source, SourceReport, read_frames
 from imn_world_model.preprocess import Crop
 
@@ -100,3 +102,11 @@ def test_every_message_tells_how_many_bytes_it_holds(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / 'bag', drive(1, 3))
     frames = list(read_frames(Source('bag', bag), (), None, SourceReport()))
     assert sum(frame.held for frame in frames) > storage_file(bag).stat().st_size / 2
+
+
+@pytest.mark.parametrize(('kind', 'expected'), [('.jpg', '640x480'), ('.png', '640x480')])
+def test_resolution_is_that_of_the_whole_image(kind: str, expected: str) -> None:
+    data = cv2.imencode(kind, np.zeros((480, 640, 3), np.uint8))[1].tobytes()
+    frame = RawFrame('', 0, lambda halvings: compressed_to_rgb(data, kind, halvings))
+    (_, (pixels, resolution)), = _decoded(iter([frame]), 32, Crop(), 1)
+    assert pixels.shape == (32, 32, 3) and resolution == expected

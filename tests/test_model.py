@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from imn_world_model.combine import candidate_transforms, subset_masks, subset_transforms
-from imn_world_model.config import LossConfig, ModelConfig
+from imn_world_model.config import LossConfig, ModelConfig, preset
+from imn_world_model.learner import Learner
 from imn_world_model.losses import (
     IdClassifier,
     group_feature_error,
@@ -248,6 +249,30 @@ def test_radius_variance_is_of_modules_that_turn_and_of_their_radius_alone() -> 
     assert value(6 * spread, dead) == pytest.approx(0.02, rel=0.1)       # whatever the size
     assert value(0.1 * spread) < 0.001                                   # has just woken up
     assert value(spread[:, :1]) == 0.0
+
+
+def test_one_image_has_no_radius_variance_and_half_precision_has() -> None:
+    assert float(radius_variance(torch.ones(1, 3, 2))) == 0.0
+    mu = torch.randn(64, 3, 2, generator=torch.Generator().manual_seed(0))
+    with torch.autocast('cpu', torch.bfloat16):
+        assert radius_variance(mu).dtype == torch.float32
+    assert torch.equal(radius_variance(mu), radius_variance(mu.float()))
+
+
+def test_structure_rises_and_fades_as_configured(monkeypatch) -> None:
+    config = preset('debug')
+    config = replace(config, loss=replace(config.loss, radius_weight=8.0, radius_from=100,
+                                          subspace_weight=10.0),
+                     train=replace(config.train, subspace_steps=40))
+    learner = Learner(config)
+    monkeypatch.setattr(learner, 'log', lambda *words, **options: None)
+    mu = torch.randn(64, 3, 2, generator=torch.Generator().manual_seed(0))
+    radius = float(radius_variance(mu))
+    for step, weight in ((0, 0.0), (100, 0.0), (225, 4.0), (350, 8.0), (9000, 8.0)):
+        assert float(learner._structure(mu, None, step)) == pytest.approx(weight * radius)
+    guess = mu + 1.0                                                     # 6 coordinates off by 1
+    for step, weight in ((0, 10.0), (20, 5.0), (39, 0.25)):
+        assert float(learner._structure(mu, guess, step)) == pytest.approx(6 * weight, rel=1e-4)
 
 
 def test_subspace_error_asks_nothing_of_free_coordinates() -> None:

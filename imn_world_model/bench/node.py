@@ -28,7 +28,7 @@ import numpy as np
 
 from imn_world_model.bench.services import asking
 from imn_world_model.cli import run_cli
-from imn_world_model.data.images import message_to_rgb
+from imn_world_model.data.images import MAX_HALVINGS, REDUCED, message_to_rgb
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel
 
@@ -222,13 +222,14 @@ def image_path_seconds(model: Path) -> tuple[float, float]:
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     pixels = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4.0))
     jpeg = cv2.imencode('.jpg', pixels)[1]
+    halved = cv2.IMREAD_COLOR_RGB | REDUCED[min(network.halvings(480, 640), MAX_HALVINGS)]
 
     def beyond(kind: type, message: Any, bare: Callable[[], np.ndarray]) -> float:
         payload = serialize_message(message)
         differences = []
         for _ in range(200):
             started = time.perf_counter()
-            network.prepare(message_to_rgb(deserialize_message(payload, kind)))
+            network.prepare(message_to_rgb(deserialize_message(payload, kind), network.halvings))
             middle = time.perf_counter()
             network.prepare(bare())
             differences.append(2 * middle - started - time.perf_counter())
@@ -239,7 +240,7 @@ def image_path_seconds(model: Path) -> tuple[float, float]:
     compressed = CompressedImage(format='jpeg', data=array('B', jpeg.tobytes()))
     return (beyond(Image, raw, lambda: pixels),
             beyond(CompressedImage, compressed,
-                   lambda: np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB))))
+                   lambda: np.asarray(cv2.imdecode(jpeg, halved))))
 
 
 def highest_rate(one: Bench, images: list[bytes]) -> float:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from imn_world_model.cli import atomic_path
 from imn_world_model.data.clips import THUMBNAIL
+from imn_world_model.data.images import MAX_HALVINGS
 from imn_world_model.data.sources import (
     RawFrame,
     Source,
@@ -37,7 +38,7 @@ from imn_world_model.errors import UserError
 from imn_world_model.preprocess import Crop, prepare
 
 # Changes whenever what is written below changes.
-FORMAT = 4
+FORMAT = 5
 BLOCK = 1 << 20
 # Frames wait for a decoding thread up to this many bytes: raw 4K images have 25 MB each.
 MAX_WAITING = 1 << 27
@@ -204,15 +205,16 @@ def _decoded(frames: Iterator[RawFrame], size: int, crop: Crop,
              workers: int) -> Iterator[tuple[RawFrame, tuple[np.ndarray, str] | UserError]]:
     """:return: frames in order with (S, S, 3) pixels and resolution, or why there are none."""
     def decode(frame: RawFrame) -> tuple[np.ndarray, str] | UserError:
-        sides: list[int] = []
+        halved = 0
 
         def halvings(height: int, width: int) -> int:
-            sides[:] = height, width
-            return crop.halvings(height, width, size)
+            nonlocal halved
+            halved = min(crop.halvings(height, width, size), MAX_HALVINGS)
+            return halved
 
         try:
             rgb = frame.load(halvings)
-            height, width = sides or rgb.shape[:2]
+            height, width = (side << halved for side in rgb.shape[:2])
             return prepare(rgb, size, crop), f'{width}x{height}'
         except UserError as error:
             return error

@@ -38,8 +38,9 @@ NOT_PICTURES = ('16uc1', '32fc1', '64fc1', '32sc1', '16sc1')
 # OpenCV would then fill gigabytes with grey.
 JPEG_PIXELS_PER_BYTE = 1024
 # OpenCV's flags for a JPEG at full, half, a quarter and an eighth of its size.
-_REDUCED = (0, cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_GRAYSCALE_4,
+REDUCED = (0, cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_GRAYSCALE_4,
             cv2.IMREAD_REDUCED_GRAYSCALE_8)
+MAX_HALVINGS = len(REDUCED) - 1
 
 
 def message_to_rgb(message: Any, halvings: Halvings | None = None) -> np.ndarray:
@@ -77,7 +78,7 @@ def compressed_to_rgb(data: Any, kind: str = '',
     if buffer.size and height * width <= JPEG_PIXELS_PER_BYTE * buffer.size:
         times = halvings(height, width) if halvings is not None else 0
         try:
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB | _REDUCED[min(times, 3)])
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB | REDUCED[min(times, MAX_HALVINGS)])
         except cv2.error:                             # such as dimensions beyond OpenCV's limit
             image = None
     if image is None:
