@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -161,11 +162,11 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
         callbacks.append(TQDMProgressBar())
     # The logger empties the file that it is given; a resumed run goes on in another.
     parts = len(list(folder.glob('metrics*')))
+    precision: Any = config.train.precision      # Lightning tells which strings it takes
     trainer = lightning.Trainer(
         accelerator=accelerator, devices=devices, num_nodes=nodes,
         strategy='ddp' if devices * nodes > 1 else 'auto',
-        # Any string to the checker; Lightning names those that it takes.
-        precision=config.train.precision,                              # type: ignore[arg-type]
+        precision=precision,
         max_epochs=-1, max_steps=config.train.steps, val_check_interval=every,
         use_distributed_sampler=False, num_sanity_val_steps=0,
         gradient_clip_val=MAX_GRADIENT_NORM, log_every_n_steps=25,

@@ -104,9 +104,9 @@ def test_every_message_tells_how_many_bytes_it_holds(tmp_path: Path) -> None:
     assert sum(frame.held for frame in frames) > storage_file(bag).stat().st_size / 2
 
 
-@pytest.mark.parametrize(('kind', 'expected'), [('.jpg', '640x480'), ('.png', '640x480')])
-def test_resolution_is_that_of_the_whole_image(kind: str, expected: str) -> None:
+@pytest.mark.parametrize('kind', ['.jpg', '.png'])
+def test_resolution_is_that_of_the_whole_image(kind: str) -> None:
     data = cv2.imencode(kind, np.zeros((480, 640, 3), np.uint8))[1].tobytes()
     frame = RawFrame('', 0, lambda halvings: compressed_to_rgb(data, kind, halvings))
     (_, (pixels, resolution)), = _decoded(iter([frame]), 32, Crop(), 1)
-    assert pixels.shape == (32, 32, 3) and resolution == expected
+    assert pixels.shape == (32, 32, 3) and resolution == '640x480'
