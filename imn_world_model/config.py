@@ -115,6 +115,9 @@ class TrainConfig:
     :param steps: optimiser steps.
     :param batch_size: images per step, over all devices.
     :param learning_rate: peak rate of Adam; warmed up, then annealed by a cosine.
+    :param decoder_rate: the decoder's rate as a multiple of ``learning_rate``, from soon after
+        ``all_modules_steps``: what the modules hold is settled, its picture may be learnt fast.
+        From the first step on, so fast a decoder read a factor off another one's radius.
     :param share: what the views of one group have in common. ``none``: every image decides its
         identity alone. ``clip``: views are frames of one clip or, with the ID classifier,
         images of one label. ``augment``: views are
@@ -143,6 +146,7 @@ class TrainConfig:
     steps: int = 6000
     batch_size: int = 128
     learning_rate: float = 1e-3
+    decoder_rate: float = 1.0
     share: Literal['none', 'clip', 'augment'] = 'none'
     views: int = 1
     recolor: bool = False
@@ -202,7 +206,8 @@ _CLIPS = Config(
     model=ModelConfig(basis_std=0.05, identity_std=0.1),
     loss=LossConfig(kl_weight=30.0, kl_weight_split=12.0, kl_weight_end=0.5,
                     radius_weight=1500.0),
-    train=TrainConfig(steps=12000, batch_size=64, learning_rate=2e-3, share='clip', views=4,
+    train=TrainConfig(steps=6000, batch_size=64, learning_rate=2e-3, decoder_rate=4.0,
+                      share='clip', views=4,
                       subspace_steps=400, single_identity_steps=700, all_modules_steps=2000,
                       balance=2.0, restart_every=250))
 # Robot logs: what a clip keeps beside the object must not become the identity, so each view is

@@ -16,6 +16,11 @@ from imn_world_model.winner import STRATEGIES
 WARM_UP_STEPS = 100
 # Steps over which the radius' weight rises.
 RADIUS_STEPS = 250
+# Steps over which the decoder's rate rises above the others'.
+DECODER_STEPS = 500
+# Of Adam. With the usual memory of squared gradients, 1,000 steps, those of the first steps, when
+# nothing is right yet, hold the rate down for long.
+BETAS = (0.9, 0.95)
 # The rate ends at this share of its peak.
 FINAL_RATE = 0.02
 # Losses are sums over an image's pixels, so gradients are large; clipped at this norm, all steps
@@ -100,16 +105,24 @@ class Learner(lightning.LightningModule):
             self.log(f'validation/identity_{j}', share, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """Adam; linear warm-up, then a cosine to :data:`FINAL_RATE`."""
+        """Adam; linear warm-up, then a cosine to :data:`FINAL_RATE`; the decoder faster later."""
         train = self.config.train
-        optimizer = torch.optim.Adam(self.parameters(), lr=train.learning_rate, fused=True)
+        decoder = list(self.network.decoder.parameters())
+        own = {id(parameter) for parameter in decoder}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in own]
+        optimizer = torch.optim.Adam([{'params': others}, {'params': decoder}],
+                                     lr=train.learning_rate, betas=BETAS, fused=True)
 
         def rate(step: int) -> float:
             warm = min(1.0, (step + 1) / WARM_UP_STEPS)
             done = min(1.0, step / train.steps)
             return warm * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        def decoder_rate(step: int) -> float:
+            begun = min(1.0, max(0.0, (step - train.all_modules_steps) / DECODER_STEPS))
+            return rate(step) * (1 + (train.decoder_rate - 1) * begun)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [rate, decoder_rate])
         return {'optimizer': optimizer,
                 'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
 

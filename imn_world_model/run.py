@@ -18,6 +18,9 @@ from imn_world_model.preprocess import Crop
 CONFIG = 'config.yaml'
 DATA = 'data.json'
 CHECKPOINT = 'checkpoints/last.ckpt'
+# Of what a checkpoint means. 2: the decoder's layers end in SiLU; the weights of 1 fit, and would
+# decode other pictures.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,21 @@ def write_run(path: Path, config: Config, data: dict[str, Any]) -> None:
     """
     path.mkdir(parents=True, exist_ok=True)
     save_config(config, path / CONFIG)
-    (path / DATA).write_text(json.dumps(data, indent=2))
+    (path / DATA).write_text(json.dumps({'format': FORMAT} | data, indent=2))
 
 
 def read_data(path: Path) -> dict[str, Any]:
     """:return: what :func:`write_run` kept of the data."""
     try:
-        return json.loads((path / DATA).read_text())
+        data = json.loads((path / DATA).read_text())
     except (FileNotFoundError, json.JSONDecodeError) as error:
         raise UserError(f'{path} is not a run folder: {DATA} is missing or broken; '
                         'give the folder that train wrote, such as runs/NAME') from error
+    if data.get('format') != FORMAT:
+        raise UserError(f'{path} was trained by a version of imn_world_model with another network '
+                        f'(format {data.get("format", 1)}, here {FORMAT}); train again, or use '
+                        'that version')
+    return data
 
 
 def load_run(path: str | Path) -> Run:

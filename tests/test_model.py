@@ -275,6 +275,22 @@ def test_structure_rises_and_fades_as_configured(monkeypatch) -> None:
         assert float(learner._structure(mu, guess, step)) == pytest.approx(6 * weight, rel=1e-4)
 
 
+def test_decoder_learns_faster_once_the_modules_have_settled() -> None:
+    config = preset('debug')
+    train = replace(config.train, steps=10_000, learning_rate=1e-3, decoder_rate=4.0,
+                    all_modules_steps=1000)
+    learner = Learner(replace(config, train=train))
+    chosen = learner.configure_optimizers()
+    others, decoder = chosen['optimizer'].param_groups
+    assert {id(value) for value in decoder['params']} == {
+        id(value) for value in learner.network.decoder.parameters()}
+    assert len(others['params']) + len(decoder['params']) == len(list(learner.parameters()))
+    rates = chosen['lr_scheduler']['scheduler'].lr_lambdas
+    for step, times in ((0, 1.0), (1000, 1.0), (1250, 2.5), (1500, 4.0), (10_000, 4.0)):
+        assert rates[1](step) == pytest.approx(times * rates[0](step))
+    assert rates[0](0) == pytest.approx(0.01) and rates[0](10_000) == pytest.approx(0.02)
+
+
 def test_subspace_error_asks_nothing_of_free_coordinates() -> None:
     mu = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]], requires_grad=True)
     guess = torch.tensor([[[0.0, 4.0], [torch.nan, torch.nan]]])

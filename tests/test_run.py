@@ -11,6 +11,8 @@ from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.run import (
     CHECKPOINT,
     CONFIG,
+    DATA,
+    FORMAT,
     can_resume,
     keep_for_evaluation,
     kept_options,
@@ -47,6 +49,13 @@ def test_checkpoint_of_other_sizes_is_one_error(folder: Path) -> None:
     config = (folder / CONFIG).read_text()
     (folder / CONFIG).write_text(config.replace('matrix_size: 6', 'matrix_size: 7'))
     with pytest.raises(UserError, match='does not fit config.yaml'):
+        load_run(folder)
+
+
+def test_run_of_another_network_is_refused_though_its_weights_fit(folder: Path) -> None:
+    kept = (folder / DATA).read_text()
+    (folder / DATA).write_text(kept.replace(f'"format": {FORMAT}', '"format": 1'))
+    with pytest.raises(UserError, match='another network .format 1.*train again'):
         load_run(folder)
 
 
