@@ -58,7 +58,7 @@ def initialize(weight: Tensor, inputs: int) -> None:
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
-    """:return: a linear layer, initialised for a ReLU after it."""
+    """:return: a linear layer, initialised for a ReLU, or nearly one, after it."""
     layer = nn.Linear(inputs, outputs)
     initialize(layer.weight, inputs)
     nn.init.zeros_(layer.bias)
