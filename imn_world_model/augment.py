@@ -1,4 +1,4 @@
-"""Changes to a view that leave the object what it is: colours, size in view, mirror image."""
+"""Changes to a view that leave the object what it is: colours, size and place in view, mirror image."""
 import cv2
 import numpy as np
 
@@ -58,17 +58,21 @@ def recolor(image: np.ndarray, rng: np.random.Generator,
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
-def zoom(image: np.ndarray, limit: float, rng: np.random.Generator) -> np.ndarray:
+def move(image: np.ndarray, zoom: float, shift: float, rng: np.random.Generator) -> np.ndarray:
     """
-    Scale about the centre by a random factor in [1 / (1 + limit), 1 + limit]; edges repeat.
+    Scale about the centre and shift, as if the camera had another lens and looked elsewhere.
 
-    :param image: (H, W, 3) uint8.
-    :param limit: largest relative change, above 0.
-    :param rng: source of the factor.
+    :param image: (H, W, 3) uint8; its edges repeat outside it.
+    :param zoom: the factor is random in [1 / (1 + zoom), 1 + zoom].
+    :param shift: largest shift along either side, as a share of it.
+    :param rng: source of factor and shift.
+    :return: (H, W, 3) uint8.
     """
-    factor = np.exp(rng.uniform(-1.0, 1.0) * np.log1p(limit))
+    factor = np.exp(rng.uniform(-1.0, 1.0) * np.log1p(zoom))
     height, width = image.shape[:2]
     matrix = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), 0.0, factor)
+    if shift:
+        matrix[:, 2] += rng.uniform(-shift, shift, 2) * (width, height)
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR,
                           borderMode=cv2.BORDER_REPLICATE)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from imn_world_model.augment import common_hues, flip, recolor, zoom
+from imn_world_model.augment import common_hues, flip, move, recolor
 from imn_world_model.config import Config
 from imn_world_model.errors import UserError
 from imn_world_model.subspaces import IndependentSubspaces
@@ -118,12 +118,12 @@ class Batches(Dataset):
     def _view(self, image: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
         """:return: (S, S, 3) uint8, the image with its own augmentation."""
         config = self.config
-        if not (config.recolor or config.zoom or config.flip):
+        if not (config.recolor or config.zoom or config.shift or config.flip):
             return np.asarray(image)
         rng = np.random.default_rng(seed)
         view = np.ascontiguousarray(image)
         if config.recolor:
             view = recolor(view, rng, self.kept_hues)
-        if config.zoom:
-            view = zoom(view, config.zoom, rng)
+        if config.zoom or config.shift:
+            view = move(view, config.zoom, config.shift, rng)
         return flip(view, rng) if config.flip else view

@@ -126,6 +126,7 @@ class TrainConfig:
     :param recolor: whether each view's hues go through a random curve of their own; hues that most
         frames have, those of the place, stay.
     :param zoom: largest relative zoom of a view, 0 for none.
+    :param shift: largest shift of a view along either side, as a share of it; 0 for none.
     :param flip: whether views are mirrored at random.
     :param search: ``exhaustive`` decodes all P*n candidates; ``fast`` looks at all of them with
         the decoder's early head and decodes the best of each identity.
@@ -151,6 +152,7 @@ class TrainConfig:
     views: int = 1
     recolor: bool = False
     zoom: float = 0.0
+    shift: float = 0.0
     flip: bool = False
     search: Literal['exhaustive', 'fast'] = 'fast'
     subspace_steps: int = 0

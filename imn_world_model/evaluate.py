@@ -69,8 +69,9 @@ def evaluate(run: Run, frames: Frames, split: str, limit: int, seed: int,
         figures['table_one'] = {name: row.tolist() for name, row in zip(names, values,
                                                                         strict=True)}
         sections.append(_identity_section(figures, values, names))
-        if disentanglement:
-            figures['disentanglement'] = _disentanglement(run, seen, labels, seed)
+        factors = {name: classes for name, classes in labels.items() if name != kind}
+        if disentanglement and factors:
+            figures['disentanglement'] = _disentanglement(run, seen, factors, seed)
             sections.append(report.section(
                 'Disentanglement of the coordinates',
                 "disentanglement_lib's protocols on posterior means: MIG with 20 bins, DCI with "
@@ -98,10 +99,9 @@ def _identity_section(figures: dict[str, Any], values: np.ndarray,
                                            rows)])
 
 
-def _disentanglement(run: Run, seen: Observation, labels: dict[str, np.ndarray],
+def _disentanglement(run: Run, seen: Observation, factors: dict[str, np.ndarray],
                      seed: int) -> dict[str, float]:
     """:return: figures of the coordinates for the factors that the identity does not hold."""
-    factors = {name: classes for name, classes in labels.items() if name != 'shape'}
     forest = metrics.dci(seen.latents, factors, seed)
     result = {'mig': metrics.mutual_information_gap(seen.latents, factors),
               'dci_disentanglement': forest['disentanglement'],

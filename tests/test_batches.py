@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from imn_world_model.augment import MIN_SATURATION, common_hues, flip, recolor, zoom
+from imn_world_model.augment import MIN_SATURATION, common_hues, flip, move, recolor
 from imn_world_model.batches import Batches
 from imn_world_model.config import Config, TrainConfig
 from imn_world_model.errors import UserError
@@ -62,7 +62,7 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
 def test_batches_two_processes_share_one_global_batch() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
-    config = changed(recolor=True, zoom=0.2, flip=True)
+    config = changed(recolor=True, zoom=0.2, shift=0.2, flip=True)
     whole = Batches(images, np.arange(60) // 12, config)[5]['image']
     halves = [Batches(images, np.arange(60) // 12, config, rank=rank, world_size=2)[5]['image']
               for rank in range(2)]
@@ -120,16 +120,42 @@ def test_recolor_keeps_light_and_pale_pixels() -> None:
     assert np.abs(pale.astype(int) - image[1]).max() <= 2
 
 
-def test_zoom_scales_about_the_centre() -> None:
+def test_move_scales_about_the_centre() -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     image[24:40, 24:40] = 255
     sides = []
     for seed in range(40):
-        white = zoom(image, 0.5, np.random.default_rng(seed))[..., 0] > 127
+        white = move(image, 0.5, 0.0, np.random.default_rng(seed))[..., 0] > 127
         rows = np.flatnonzero(white.any(1))
         sides.append(len(rows))
         assert abs((rows[0] + rows[-1]) / 2 - 31.5) <= 0.5
     assert 16 / 1.5 - 1 <= min(sides) < 13 and 20 < max(sides) <= 16 * 1.5 + 1
+
+
+def test_move_shifts_either_way_and_repeats_the_edge() -> None:
+    image = np.full((32, 64, 3), 9, np.uint8)
+    image[14:18, 28:36] = 255
+    places = []
+    for seed in range(40):
+        moved = move(image, 0.0, 0.125, np.random.default_rng(seed))[..., 0]
+        assert moved.min() >= 8                              # no black came in
+        rows, columns = (np.average(np.arange(side), weights=moved.astype(float).sum(1 - axis) -
+                                    9 * moved.shape[1 - axis])
+                         for axis, side in enumerate(moved.shape))
+        places.append((rows - 15.5, columns - 31.5))
+    places = np.array(places)
+    assert (np.abs(places) < (4.1, 8.1)).all()
+    assert places.min(0)[0] < -2.5 and places.max(0)[0] > 2.5
+    assert places.min(0)[1] < -5 and places.max(0)[1] > 5
+    assert abs(np.corrcoef(places.T)[0, 1]) < 0.5
+
+
+def test_batches_shift_each_view_by_itself() -> None:
+    images = np.zeros((10, 32, 32, 3), np.uint8)
+    images[:, 12:20, 12:20] = 200
+    views = Batches(images, np.zeros(10, int), changed(shift=0.2))[0]['image'][:, 0].numpy()
+    rows = np.array([np.flatnonzero(view.max(1) > 0.5).mean() for view in views])
+    assert np.ptp(rows) > 4
 
 
 def test_flip_mirrors_half_of_the_views() -> None:

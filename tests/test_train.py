@@ -195,6 +195,15 @@ def test_evaluate_writes_figures_and_a_self_contained_report(logs: Path, trained
     assert not re.search(r'(src|href)="http', page)
 
 
+def test_evaluate_a_log_whose_only_truth_is_the_shape(logs: Path, trained: Path) -> None:
+    run('simulate', '--out', 'truth', '--clips', '4', '--frames', '2', '--rate', '2', cwd=logs)
+    done = run('evaluate', '--run', trained, '--data', 'truth', '--ground-truth-topic',
+               '/ground_truth', '--split', 'train', '--out', 'report-truth', cwd=logs)
+    assert 'purity of shape' in done.stdout
+    figures = json.loads((logs / 'report-truth' / 'metrics.json').read_text())
+    assert set(figures['identity']) == {'shape'} and 'disentanglement' not in figures
+
+
 @pytest.mark.parametrize(('module', 'arguments', 'cause'), [
     ('train', ['--data', 'nowhere'], 'nowhere does not exist'),
     ('train', ['--data', 'logs', '--preset', 'huge'], "unknown preset 'huge'"),
