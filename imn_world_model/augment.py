@@ -1,4 +1,4 @@
-"""Changes to a view that leave the object what it is: colours, size and place in view, mirror image."""
+"""Changes to a view that leave the object what it is: colours, size and place, mirror image."""
 import cv2
 import numpy as np
 
@@ -70,7 +70,8 @@ def move(image: np.ndarray, zoom: float, shift: float, rng: np.random.Generator)
     """
     factor = np.exp(rng.uniform(-1.0, 1.0) * np.log1p(zoom))
     height, width = image.shape[:2]
-    matrix = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), 0.0, factor)
+    middle = width / 2 - 0.5, height / 2 - 0.5
+    matrix = np.asarray(cv2.getRotationMatrix2D(middle, 0.0, factor), np.float64)
     if shift:
         matrix[:, 2] += rng.uniform(-shift, shift, 2) * (width, height)
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR,

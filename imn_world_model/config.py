@@ -135,9 +135,11 @@ class TrainConfig:
         plain Lie-group VAE: the modules learn what they can, then the identities divide the rest.
     :param all_modules_steps: steps in which all modules are active whatever the image; after them
         the winner's subset is searched for, too.
+    :param revive_every: steps between renewals of coordinates that hold nothing, between
+        ``all_modules_steps`` and the end of restarts; 0 for never.
     :param balance: strength of the pull towards equal use, in units of the score's spread.
     :param restart_every: steps between restarts of the least useful identity; 0 for never.
-    :param restart_until: share of the steps after which identities are left alone.
+    :param restart_until: share of the steps after which identities and coordinates are left alone.
     :param checkpoint_every: steps between checkpoints; --resume goes on from the last one.
     :param workers: processes that prepare batches; 0 prepares them in the training process.
     :param precision: Lightning's precision, such as ``32-true`` or ``bf16-mixed``.
@@ -158,6 +160,7 @@ class TrainConfig:
     subspace_steps: int = 0
     single_identity_steps: int = 0
     all_modules_steps: int = 0
+    revive_every: int = 0
     balance: float = 0.0
     restart_every: int = 0
     restart_until: float = 0.75
@@ -213,12 +216,15 @@ _CLIPS = Config(
                       subspace_steps=400, single_identity_steps=700, all_modules_steps=2000,
                       balance=2.0, restart_every=250))
 # Robot logs: what a clip keeps beside the object must not become the identity, so each view is
-# recoloured (but for the place), zoomed and mirrored. More varies than in 3Dshapes: more
-# coordinates, and more steps and a lower KL weight before identities come apart.
+# recoloured (but for the place), zoomed, shifted and mirrored. What so differs within a group
+# cannot be in the identity, which may then come apart early, before the shape is in the
+# coordinates. More varies than in 3Dshapes, and most of it is worth few pixels: more coordinates,
+# at a lower KL weight.
 _LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=3),
-               loss=replace(_CLIPS.loss, kl_weight_split=3.0, radius_weight=0.0),
-               train=replace(_CLIPS.train, subspace_steps=0,
-                             single_identity_steps=2400, recolor=True, zoom=0.25, flip=True))
+               loss=replace(_CLIPS.loss, kl_weight=5.0, kl_weight_split=3.0, kl_weight_end=0.3,
+                            radius_weight=0.0),
+               train=replace(_CLIPS.train, subspace_steps=0, single_identity_steps=800,
+                             revive_every=400, recolor=True, zoom=0.25, shift=0.08, flip=True))
 # Single images: the views of a group are augmentations of one image. None changes the object's
 # size in the room: it must be in the coordinates when identities come apart, if only in a radius.
 _SINGLE = replace(_CLIPS, loss=replace(_CLIPS.loss, radius_weight=0.0),
@@ -244,8 +250,8 @@ PRESETS: dict[str, Config] = {
     'debug': Config(
         model=_DEBUG_MODEL,
         train=TrainConfig(steps=60, batch_size=32, learning_rate=5e-3, share='clip', views=4,
-                          subspace_steps=10, single_identity_steps=20, balance=1.0,
-                          restart_every=20)),
+                          subspace_steps=10, single_identity_steps=20, revive_every=20,
+                          balance=1.0, restart_every=20)),
 }
 
 

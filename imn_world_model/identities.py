@@ -52,7 +52,7 @@ class IdentityAssignment(nn.Module):
         """
         n = identity_scores.shape[1]
         group_scores = identity_scores.unflatten(0, (-1, self.config.views)).sum(1)   # (groups, n)
-        strength = self.config.balance * self._remaining(step)
+        strength = self.config.balance * self.remaining(step)
         spread = group_scores.std(dim=1).mean()
         penalty = strength * spread * (self.usage * n).clamp(min=0.01).log()
         identity = (group_scores - penalty).argmax(dim=1)
@@ -104,7 +104,7 @@ class IdentityAssignment(nn.Module):
             return None
         since_split = step - config.single_identity_steps
         due = config.restart_every and since_split > 0 and since_split % config.restart_every == 0
-        if not due or self._remaining(step) == 0.0:
+        if not due or self.remaining(step) == 0.0:
             return None
         least = int(self.margin.argmin())
         worst = int((self.residual / self.wins.clamp(min=1.0))
@@ -119,8 +119,8 @@ class IdentityAssignment(nn.Module):
         self.usage /= self.usage.sum()
         return least, worst
 
-    def _remaining(self, step: int) -> float:
-        """:return: 1 when identities come apart, falling to 0 at ``restart_until`` of the run."""
+    def remaining(self, step: int) -> float:
+        """:return: 1 until identities come apart, then falling to 0 at ``restart_until``."""
         start = self.config.single_identity_steps
         end = max(self.config.restart_until * self.config.steps, start + 1)
         return min(1.0, max(0.0, (end - step) / (end - start)))

@@ -11,6 +11,7 @@ from imn_world_model.errors import UserError
 from imn_world_model.identities import IdentityAssignment
 from imn_world_model.losses import radius_variance, subspace_error
 from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.revival import idle_coordinates, renew, standardize
 from imn_world_model.winner import STRATEGIES
 
 WARM_UP_STEPS = 100
@@ -48,6 +49,7 @@ class Learner(lightning.LightningModule):
         label = batch.get('label')
         kl_weight = self.kl_weight(step)
         self._rearrange(step)
+        self._revive(image, step)
         torch.manual_seed(self._step_seed(step))     # resuming needs no state of the generator
         noise, use_group_feature = self._chance(step, len(image))
 
@@ -149,6 +151,23 @@ class Learner(lightning.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         self.assignment.rearrange(self.network.identities.matrices, optimizer, step, generator)
+
+    def _revive(self, image: Tensor, step: int) -> None:
+        """Give idle coordinates another chance where the schedule says so."""
+        train, modules = self.config.train, self.network.compositional
+        since = step - train.all_modules_steps
+        if (not train.revive_every or since <= 0 or since % train.revive_every
+                or self.assignment.remaining(step) == 0.0):
+            return
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        # Without autocast, which would go on with its copies of the weights from before.
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            mu, logvar, _ = modules.encode(image)
+            idle = idle_coordinates(self._everyone(mu), self._everyone(logvar))
+            generator = torch.Generator().manual_seed(self._step_seed(step) + 1)
+            renew(modules, idle, self.config.model.basis_std, optimizer, generator)
+            standardize(modules, idle, self._everyone(modules.encode(image)[0]))
 
     def _step_seed(self, step: int) -> int:
         return self.config.train.seed * 1_000_000_007 + 2 * step
