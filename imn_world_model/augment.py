@@ -63,8 +63,8 @@ def move(image: np.ndarray, zoom: float, shift: float, rng: np.random.Generator)
     Scale about the centre and shift, as if the camera had another lens and looked elsewhere.
 
     :param image: (H, W, 3) uint8; its edges repeat outside it.
-    :param zoom: the factor is random in [1 / (1 + zoom), 1 + zoom].
-    :param shift: largest shift along either side, as a share of it.
+    :param zoom: the factor is random in [1 / (1 + zoom), 1 + zoom]; 0 for none.
+    :param shift: either way along each side, at random in [-shift, shift] of it; 0 for none.
     :param rng: source of factor and shift.
     :return: (H, W, 3) uint8.
     """

@@ -69,7 +69,7 @@ def evaluate(run: Run, frames: Frames, split: str, limit: int, seed: int,
         figures['table_one'] = {name: row.tolist() for name, row in zip(names, values,
                                                                         strict=True)}
         sections.append(_identity_section(figures, values, names))
-        factors = {name: classes for name, classes in labels.items() if name != kind}
+        factors = {name: classes for name, classes in labels.items() if name != 'shape'}
         if disentanglement and factors:
             figures['disentanglement'] = _disentanglement(run, seen, factors, seed)
             sections.append(report.section(

@@ -79,6 +79,8 @@ class Learner(lightning.LightningModule):
         self.log('loss', loss, prog_bar=True, sync_dist=True)
         for name, value in terms.means().items():
             self.log(f'loss/{name}', value, sync_dist=True)
+        idle = idle_coordinates(encoding.mu, encoding.logvar).sum().float()
+        self.log('idle_coordinates', idle, sync_dist=True)
         self.log('active_modules', self.network.masks[subset].sum(1).float().mean(),
                  sync_dist=True)
         return loss
@@ -165,6 +167,7 @@ class Learner(lightning.LightningModule):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             mu, logvar, _ = modules.encode(image)
             idle = idle_coordinates(self._everyone(mu), self._everyone(logvar))
+            # A restart in the same step draws the same numbers, for another purpose.
             generator = torch.Generator().manual_seed(self._step_seed(step) + 1)
             renew(modules, idle, self.config.model.basis_std, optimizer, generator)
             standardize(modules, idle, self._everyone(modules.encode(image)[0]))

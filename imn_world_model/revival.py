@@ -13,13 +13,14 @@ from torch import Tensor
 
 from imn_world_model.modules import CompositionalModules
 
-# Nats below which a coordinate tells nothing of the image.
+# Nats below which a coordinate tells nothing of the image: on logs live ones had 0.2 to 3.5, idle
+# ones 0.03 at most.
 IDLE_KL = 0.1
 # Log-variance of a new coordinate's posterior, a standard deviation of 0.22: noise enough to be
 # cheap (1.5 nats), little enough to tell something.
 NEW_LOGVAR = -3.0
-# Size of a new basis matrix relative to the first ones': what it disturbs is learnt again in some
-# ten steps.
+# Size of a new basis matrix relative to the first ones'. Chosen so that renewals disturb little
+# (a tenth more squared error for 250 steps), not tuned.
 NEW_BASIS = 0.5
 
 

@@ -43,6 +43,11 @@ def test_linear_probe_reads_what_is_there_and_drops_dead_coordinates() -> None:
     assert abs(silent['accuracy'] - silent['chance']) < 0.05
 
 
+def test_linear_probe_of_a_first_half_of_one_class_answers_that_class() -> None:
+    probe = metrics.linear_probe(RNG.normal(size=(8, 2)), np.array([3, 3, 3, 3, 3, 1, 1, 1]))
+    assert probe == {'accuracy': 0.25, 'chance': 0.75}
+
+
 @pytest.mark.parametrize('figure', [
     lambda latents: metrics.mutual_information_gap(latents, LABELS),
     lambda latents: metrics.dci(latents, LABELS)['disentanglement'],

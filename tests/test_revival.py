@@ -1,6 +1,8 @@
 """Idle coordinates are found, made anew, and nothing else is touched."""
+from copy import deepcopy
 from dataclasses import replace
 
+import pytest
 import torch
 
 from imn_world_model.config import ModelConfig, preset
@@ -29,7 +31,7 @@ def test_renew_rewrites_idle_coordinates_and_their_moments_alone() -> None:
     modules = CompositionalModules(CONFIG)
     image = torch.rand(20, 3, 32, 32)
     optimizer = torch.optim.Adam(modules.parameters())
-    mu, logvar, group_feature = modules.encode(image)
+    mu, logvar, _ = modules.encode(image)
     (mu.square().sum() + logvar.sum() + modules.transform(mu).sum()).backward()
     optimizer.step()
     before, logvar_before, _ = modules.encode(image)
@@ -55,7 +57,7 @@ def test_renew_rewrites_idle_coordinates_and_their_moments_alone() -> None:
     assert (moments[~torch.cat((IDLE, IDLE), 1)] > 0).all()
 
 
-def test_learner_revives_when_due_and_until_restarts_end(monkeypatch) -> None:
+def test_learner_revives_when_due_and_until_restarts_end(monkeypatch: pytest.MonkeyPatch) -> None:
     config = preset('debug')
     config = replace(config, train=replace(config.train, steps=1000, all_modules_steps=100,
                                            revive_every=50, restart_until=0.3))
@@ -76,3 +78,26 @@ def test_learner_revives_when_due_and_until_restarts_end(monkeypatch) -> None:
             assert not idle_coordinates(mu, logvar).any()
             revived.append(step)
     assert revived == [150, 200, 250]
+
+
+def test_learner_revives_alike_in_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(2)
+    config = preset('debug')
+    whole = Learner(config)                          # a new one's coordinates are all idle
+    part = deepcopy(whole)
+    image = torch.rand(32, 3, 32, 32) * torch.linspace(0.1, 1.0, 32)[:, None, None, None]
+    others = iter((0, 1, 0))                         # the other process's mu, logvar, mu
+
+    def everyone(value: torch.Tensor) -> torch.Tensor:
+        return torch.cat((value, part.network.compositional.encode(image[16:])[next(others)]))
+
+    for learner, gather in ((whole, lambda value: value), (part, everyone)):
+        optimizer = torch.optim.Adam(learner.parameters())
+        monkeypatch.setattr(learner, 'optimizers', lambda use_pl_optimizer, own=optimizer: own)
+        monkeypatch.setattr(learner, '_everyone', gather)
+    before = whole.network.compositional.basis.detach().clone()
+    whole._revive(image, 20)
+    part._revive(image[:16], 20)
+    assert not torch.equal(whole.network.compositional.basis, before)
+    for name, value in whole.network.state_dict().items():
+        assert torch.allclose(part.network.state_dict()[name], value, atol=1e-5), name
