@@ -199,6 +199,10 @@ def main(arguments: list[str] | None = None) -> None:
         run.data_options, ground_truth_topic=options.ground_truth_topic))
     for note in frames.notes:
         print(note, file=sys.stderr)
+    if frames.content_hash != run.data_hash:
+        print(f'this is not the data that {options.run} was trained on: if it holds the same '
+              'recordings under other names, training clips are in its test split',
+              file=sys.stderr)
     figures, sections = evaluate(run, frames, options.split, options.limit, options.seed,
                                  not options.no_disentanglement)
     if options.compare_search:

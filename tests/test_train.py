@@ -168,8 +168,9 @@ def test_export_and_infer_follow(logs: Path, trained: Path) -> None:
 def test_a_kept_run_evaluates_the_same_and_is_not_resumed(logs: Path, trained: Path) -> None:
     run('export', '--run', trained, '--out', 'kept.onnx', '--keep-run', 'runs/kept', cwd=logs)
     for name in ('first', 'kept'):
-        run('evaluate', '--run', f'runs/{name}', '--data', 'logs', '--out', f'report-{name}',
-            '--no-disentanglement', cwd=logs)
+        done = run('evaluate', '--run', f'runs/{name}', '--data', 'logs', '--out',
+                   f'report-{name}', '--no-disentanglement', cwd=logs)
+        assert 'not the data that' not in done.stderr
     first, kept = (json.loads((logs / f'report-{name}' / 'metrics.json').read_text())
                    for name in ('first', 'kept'))
     assert {**first, 'run': 'kept'} == kept
@@ -200,6 +201,7 @@ def test_evaluate_a_log_whose_only_truth_is_the_shape(logs: Path, trained: Path)
     done = run('evaluate', '--run', trained, '--data', 'truth', '--ground-truth-topic',
                '/ground_truth', '--split', 'train', '--out', 'report-truth', cwd=logs)
     assert 'purity of shape' in done.stdout
+    assert 'not the data that' in done.stderr
     figures = json.loads((logs / 'report-truth' / 'metrics.json').read_text())
     assert set(figures['identity']) == {'shape'} and 'disentanglement' not in figures
 
