@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from imn_world_model.modules import CompositionalModules
+from imn_world_model.score import kl_divergence
 
 # Nats below which a coordinate tells nothing of the image: on logs live ones had 0.2 to 3.5, idle
 # ones 0.03 at most.
@@ -32,8 +33,7 @@ def idle_coordinates(mu: Tensor, logvar: Tensor) -> Tensor:
     :param logvar: (B, m, L).
     :return: (m, L) boolean, the mean KL divergence from the prior is below :data:`IDLE_KL`.
     """
-    kl = 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
-    return kl.mean(0) < IDLE_KL
+    return kl_divergence(mu[..., None], logvar[..., None]).mean(0) < IDLE_KL
 
 
 @torch.no_grad()
