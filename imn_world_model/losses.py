@@ -18,6 +18,7 @@ class Terms:
     :param kl: KL summed over the active modules.
     :param extra: L_extra of Eq. (10), and the early head's own error.
     :param classifier: the ID classifier's terms; zero without labels.
+    :param recognition: what the recognizer says against the winner; zero without one.
     """
 
     image: Tensor
@@ -25,10 +26,12 @@ class Terms:
     kl: Tensor
     extra: Tensor
     classifier: Tensor
+    recognition: Tensor
 
     def total(self) -> Tensor:
         """:return: (B,), Eq. (10)."""
-        return self.image + self.independence + self.kl + self.extra + self.classifier
+        return (self.image + self.independence + self.kl + self.extra + self.classifier
+                + self.recognition)
 
     def means(self) -> dict[str, Tensor]:
         """:return: the mean of each term, by name."""

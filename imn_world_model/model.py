@@ -5,7 +5,8 @@ Letters: B batch, m compositional modules, n identities, P = 2**m - 1 subsets of
 per module, u side of a matrix, H = W side of the image. Names: ``comp_T`` (B, m, u, u) the
 modules' matrices, ``identity_T`` (n, u, u) the identities, ``subset_T`` (B, P, u, u) products,
 ``cand_T = subset_T @ identity_T`` the candidates, ``recon = d(cand_T)``, ``score`` of Eq. (9),
-``winner`` its argmax.
+``winner`` its argmax. With a recognizer (:mod:`recognition`) a candidate is also judged by
+what its identity's images look like beyond pixels.
 """
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from imn_world_model.config import LossConfig, ModelConfig
 from imn_world_model.decoder import Decoder
 from imn_world_model.losses import IdClassifier, Terms, group_feature_error
 from imn_world_model.modules import CompositionalModules, IdentityModules
+from imn_world_model.recognition import Recognizer
 from imn_world_model.score import (
     algebraic_independence,
     choice_cost,
@@ -40,6 +42,8 @@ class Encoding:
     :param comp_T: (B, m, u, u).
     :param group_feature: (B, m, u, u).
     :param kl: (B, m), nats.
+    :param evidence: (B, n), log-probabilities of the identities by the recognizer; ``None``
+        without one.
     """
 
     mu: Tensor
@@ -48,6 +52,7 @@ class Encoding:
     comp_T: Tensor
     group_feature: Tensor
     kl: Tensor
+    evidence: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class IndependentModularNetwork(nn.Module):
         self.identities = IdentityModules(config)
         self.decoder = Decoder(config)
         self.classifier = IdClassifier(config, num_labels) if num_labels else None
+        self.recognizer = Recognizer(config) if config.recognizer != 'none' else None
         self.register_buffer('masks', subset_mask_tensor(config.num_modules), persistent=False)
         num_subsets = len(self.masks)
         self.register_buffer('subset_share', torch.full((num_subsets,), 1.0 / num_subsets))
@@ -116,17 +122,24 @@ class IndependentModularNetwork(nn.Module):
         return Output(encoding, answer.identity_scores, identity, subset, active, transform,
                       score, recon)
 
-    def encode(self, image: Tensor, noise: Tensor | None = None) -> Encoding:
+    def encode(self, image: Tensor, noise: Tensor | None = None,
+               seen: Tensor | None = None) -> Encoding:
         """
-        Eq. (1) and (3).
+        Eq. (1) and (3), and what the recognizer says.
 
         :param image: (B, 3, H, W) in [0, 1].
         :param noise: (B, m, L) standard normal; without it z is the posterior mean.
+        :param seen: (B, d), the recognizer's features of other views of the same; by default
+            those of the image.
         """
         mu, logvar, group_feature = self.compositional.encode(image)
         z = mu if noise is None else mu + noise * (0.5 * logvar).exp()
         comp_T = self.compositional.transform(z)
-        return Encoding(mu, logvar, z, comp_T, group_feature, kl_divergence(mu, logvar))
+        evidence = None
+        if self.recognizer is not None:
+            features = self.recognizer.features(image) if seen is None else seen
+            evidence = self.recognizer.evidence(features, self.identities())
+        return Encoding(mu, logvar, z, comp_T, group_feature, kl_divergence(mu, logvar), evidence)
 
     def search(self, image: Tensor, encoding: Encoding, strategy: Strategy,
                kl_weight: float | None = None, all_active: bool = False) -> Answer:
@@ -154,8 +167,14 @@ class IndependentModularNetwork(nn.Module):
             elif loss.independence_weight:
                 decoded_price = partial(self._hessian_price, encoding.z)
             question = Question(image, encoding.comp_T, self.identities(), price,
-                                loss.image_weight, decoded_price)
+                                loss.image_weight, decoded_price, self._identity_price(encoding))
             return strategy(self.decoder, question)
+
+    def _identity_price(self, encoding: Encoding) -> Tensor | None:
+        """:return: (B, n), what speaks against each identity, weighted; ``None`` for nothing."""
+        if encoding.evidence is None:
+            return None
+        return -self.loss_config.recognition_weight * encoding.evidence
 
     def _search_identities(self, image: Tensor, encoding: Encoding, strategy: Strategy) -> Answer:
         """:return: each identity with all modules, scored by the image: the rest is the same."""
@@ -163,8 +182,9 @@ class IndependentModularNetwork(nn.Module):
             everything = torch.ones_like(encoding.kl, dtype=torch.bool)  # (B, m)
             product = active_product(encoding.comp_T, everything)        # as if of one module
             price = torch.zeros_like(encoding.kl[:, :1])
-            answer = strategy(self.decoder, Question(image, product[:, None], self.identities(),
-                                                     price, self.loss_config.image_weight))
+            answer = strategy(self.decoder, Question(
+                image, product[:, None], self.identities(), price, self.loss_config.image_weight,
+                identity_price=self._identity_price(encoding)))
         return Answer(answer.identity_scores, answer.subset + len(self.masks) - 1)
 
     def observe_subsets(self, subset: Tensor, memory: int = 50) -> None:
@@ -240,10 +260,15 @@ class IndependentModularNetwork(nn.Module):
             classifier = weights.classifier_weight * (
                 self.classifier.label_loss(identity_T, label)
                 + self.classifier.unchanged_loss(identity_T, cand_T))
+        recognition = torch.zeros_like(coarse_error)
+        if encoding.evidence is not None:
+            recognition = -weights.recognition_weight * encoding.evidence.gather(
+                1, identity[:, None]).squeeze(1)
         terms = Terms(
             image=weights.image_weight * image_loss(recon, image),       # Eq. (7)
             independence=weights.independence_weight * independence,
             kl=kl_weight * (encoding.kl * active).sum(-1),
             extra=weights.group_weight * group_error + coarse_error,
-            classifier=classifier)
+            classifier=classifier,
+            recognition=recognition)
         return terms, recon

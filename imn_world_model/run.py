@@ -11,6 +11,7 @@ import torch
 from imn_world_model.cli import atomic_path
 from imn_world_model.config import Config, load_config, save_config
 from imn_world_model.data.frames import DataOptions
+from imn_world_model.data.regions import Regions
 from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.preprocess import Crop
@@ -146,12 +147,13 @@ def kept_options(options: DataOptions) -> dict[str, Any]:
     """:return: the options that decide on clips and splits, as what JSON can hold."""
     return {name: value for name, value in asdict(options).items()
             if name in ('crop', 'topics', 'gap', 'scene_change', 'max_clip', 'still', 'fractions',
-                        'seed')}
+                        'seed', 'regions')}
 
 
 def _data_options(kept: dict[str, Any], config: Config) -> DataOptions:
     """:return: the options again, at the image size of the network."""
     roi = kept['crop']['roi']
     values = kept | {'crop': Crop(kept['crop']['mode'], tuple(roi) if roi else None),
-                     'topics': tuple(kept['topics']), 'fractions': tuple(kept['fractions'])}
+                     'topics': tuple(kept['topics']), 'fractions': tuple(kept['fractions']),
+                     'regions': Regions(**kept.get('regions', {}))}
     return DataOptions(size=config.model.image_size, **values)

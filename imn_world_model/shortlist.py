@@ -14,7 +14,13 @@ from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import observe
 from imn_world_model.score import REFERENCE_PIXELS
-from imn_world_model.winner import Answer, Question, exhaustive_scores, image_errors
+from imn_world_model.winner import (
+    Answer,
+    Question,
+    exhaustive_scores,
+    image_errors,
+    preselect,
+)
 
 # Components of a sketch. With 32 the winner's rank was as good as with 128.
 COMPONENTS = 32
@@ -105,15 +111,22 @@ class Shortlist(nn.Module):
     def forward(self, decoder: Decoder, question: Question) -> Answer:
         """Answer as every strategy does; scores are those of full decodes."""
         image, weight = question.image, question.image_weight
-        n = len(question.identity_T)
-        subset_T = subset_transforms(question.comp_T)[:, self.subsets]
-        hidden = decoder.hidden_of_candidates(subset_T, question.identity_T).flatten(1, 2)
-        price = question.price[:, self.subsets].repeat_interleave(n, 1)  # (B, Q*n)
+        wanted = image.flatten(1) @ self.components - self.origin        # (B, r)
+        scale = weight * REFERENCE_PIXELS / (image.shape[-2] * image.shape[-1])
+        subset_T = subset_transforms(question.comp_T)
+        chosen = preselect(decoder, question, subset_T[:, -1],
+                           lambda hidden: scale * self.first(hidden, wanted))
+        subset_T = subset_T[:, self.subsets]
+        hidden = chosen.hidden_of_candidates(decoder, question, subset_T)
+        n = hidden.shape[2]                                              # those looked at
+        hidden = hidden.flatten(1, 2)                                    # (B, Q*n, hidden)
+        price = question.price[:, self.subsets, None] + torch.zeros_like(hidden[:, :1, :n])
+        if question.identity_price is not None:
+            price = price + chosen.price(question.identity_price)[:, None]
+        price = price.flatten(1)                                         # (B, Q*n)
         number = torch.arange(hidden.shape[1], device=image.device)
         number = number.expand(image.shape[0], -1)                       # not len(): it is dynamic
 
-        wanted = image.flatten(1) @ self.components - self.origin        # (B, r)
-        scale = weight * REFERENCE_PIXELS / (image.shape[-2] * image.shape[-1])
         guess = scale * self.first(hidden, wanted) + price
         kept = _shortlist(guess, number % n, n, self.num_second)
         number, price = number.gather(1, kept), price.gather(1, kept)
@@ -127,9 +140,10 @@ class Shortlist(nn.Module):
         loss = weight * errors + price                                   # (B, K), true scores
         identity, subset = number % n, self.subsets[number // n]
         if question.decoded_price is not None:
-            loss = loss + question.decoded_price(subset, identity)
+            loss = loss + question.decoded_price(
+                subset, chosen.identity.expand(len(loss), -1).gather(1, identity))
         best = _best_of_each(loss, identity, n)                          # (B, n)
-        return Answer(-loss.gather(1, best), subset.gather(1, best))
+        return chosen.answer(loss.gather(1, best), subset.gather(1, best))
 
 
 def _best_of_each(loss: Tensor, identity: Tensor, n: int) -> Tensor:

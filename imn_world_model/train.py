@@ -1,9 +1,11 @@
 """``python -m imn_world_model.train``: learn identities and transforms without labels."""
 import argparse
+import copy
 import logging
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from imn_world_model.batches import Batches
+from imn_world_model.batches import Batches, RecognizerViews, backgrounds_of
 from imn_world_model.cli import run_cli
 from imn_world_model.config import PRESETS, Config, load_config, override, preset
 from imn_world_model.data.frames import DataOptions, Frames, ImageStack, load_frames
+from imn_world_model.data.regions import Regions
+from imn_world_model.discovery import Discoverer, Discovery
 from imn_world_model.errors import UserError
 from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
 from imn_world_model.pictures import write_pictures
@@ -49,6 +53,7 @@ class FrameBatches(lightning.LightningDataModule):
     def __init__(self, frames: Frames, config: Config, labels: np.ndarray | None) -> None:
         super().__init__()
         self.config = config
+        self.views: RecognizerViews | None = None
         chosen = np.flatnonzero(frames.split == TRAIN)
         self.images = Rows(frames.images, chosen)
         self.clip = frames.clip[chosen]
@@ -64,7 +69,7 @@ class FrameBatches(lightning.LightningDataModule):
         train, trainer = self.config.train, self.trainer
         assert trainer is not None
         batches = Batches(self.images, self.clip, self.config, self.labels,
-                          trainer.global_rank, trainer.world_size)
+                          trainer.global_rank, trainer.world_size, self.views)
         steps = RemainingSteps(trainer, train.steps)
         return DataLoader(batches, sampler=steps, batch_size=None, num_workers=train.workers)
 
@@ -150,9 +155,30 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
     labels = None
     if config.loss.classifier_weight > 0:
         labels = frames.labels[data['label']]
+    precision: Any = config.train.precision      # Lightning tells which strings it takes
+    hardware = {'accelerator': accelerator, 'devices': devices, 'num_nodes': nodes,
+                'strategy': 'ddp' if devices * nodes > 1 else 'auto', 'precision': precision,
+                'deterministic': 'warn' if accelerator == 'cpu' else None}
     batches = FrameBatches(frames, config, labels)
-    learner = Learner(config, data['num_labels'])
     write_run(folder, config, data)
+    discovery = None
+    if config.model.recognizer != 'none':
+        backgrounds = backgrounds_of(batches.images, config)
+        discovery = Discovery.load(folder)
+        if discovery is None:
+            discovery = Discoverer(config, batches.images, batches.clip, backgrounds,
+                                   hardware, progress).run()
+            discovery.save(folder)
+        found = replace(config.model, num_identities=len(discovery.signature))
+        config = batches.config = replace(config, model=found)
+        write_run(folder, config, data)
+        lightning.seed_everything(config.train.seed, verbose=False)
+    learner = Learner(config, data['num_labels'], discovery)
+    if discovery is not None:
+        recognizer = copy.deepcopy(learner.network.recognizer)
+        assert recognizer is not None
+        batches.views = RecognizerViews(batches.images, backgrounds, config.train.seed,
+                                        discovery.anyhow, recognizer.eval().features)
     every = min(config.train.checkpoint_every, config.train.steps)
     checkpoints = ModelCheckpoint(folder / 'checkpoints', filename='last',
                                   every_n_train_steps=every, save_on_train_epoch_end=True,
@@ -162,20 +188,16 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
         callbacks.append(TQDMProgressBar())
     # The logger empties the file that it is given; a resumed run goes on in another.
     parts = len(list(folder.glob('metrics*')))
-    precision: Any = config.train.precision      # Lightning tells which strings it takes
     trainer = lightning.Trainer(
-        accelerator=accelerator, devices=devices, num_nodes=nodes,
-        strategy='ddp' if devices * nodes > 1 else 'auto',
-        precision=precision,
         max_epochs=-1, max_steps=config.train.steps, val_check_interval=every,
         use_distributed_sampler=False, num_sanity_val_steps=0,
         gradient_clip_val=MAX_GRADIENT_NORM, log_every_n_steps=25,
         limit_val_batches=1.0 if len(batches.validation) else 0,
-        deterministic='warn' if accelerator == 'cpu' else None,
         enable_progress_bar=progress, enable_model_summary=False,
         callbacks=callbacks,
         logger=[CSVLogger(folder, name='', version=f'metrics-{parts}' if parts else 'metrics'),
-                TensorBoardLogger(folder, name='', version='tensorboard')])
+                TensorBoardLogger(folder, name='', version='tensorboard')],
+        **hardware)
     trainer.fit(learner, batches, ckpt_path=folder / CHECKPOINT if resume else None,
                 weights_only=True if resume else None)
     if trainer.is_global_zero:
@@ -204,6 +226,12 @@ def main(arguments: list[str] | None = None) -> None:
                         help='cut the centre square before resizing, or squeeze the whole image')
     parser.add_argument('--roi', nargs=4, type=int, metavar=('X', 'Y', 'WIDTH', 'HEIGHT'),
                         help='region of interest in source pixels, cut first')
+    parser.add_argument('--boxes', metavar='TOPIC',
+                        help='cut out objects: topic of JSON strings with stamp and box (x, y, '
+                             'width, height in pixels)')
+    parser.add_argument('--regions', choices=('none', 'auto'), default='none',
+                        help='cut out objects: auto takes what differs from the background of a '
+                             'camera that stands still')
     defaults = DataOptions()
     parser.add_argument('--gap', type=float, default=defaults.gap,
                         help='seconds without a frame that end a clip')
@@ -243,7 +271,8 @@ def main(arguments: list[str] | None = None) -> None:
     crop = Crop(mode=options.crop, roi=tuple(options.roi) if options.roi else None)
     data_options = DataOptions(
         size=config.model.image_size, topics=tuple(options.topics), crop=crop, gap=options.gap,
-        scene_change=options.scene_change, max_clip=options.max_clip, still=options.still)
+        scene_change=options.scene_change, max_clip=options.max_clip, still=options.still,
+        regions=Regions(options.boxes, options.regions == 'auto'))
     frames = load_frames(options.data, data_options, progress=not options.quiet)
     for note in frames.notes:
         print(note, file=sys.stderr)

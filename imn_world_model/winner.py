@@ -24,6 +24,8 @@ class Question:
     :param image_weight: weight of the squared error.
     :param decoded_price: from (subset, identity) index tensors (B, K) to a further cost (B, K)
         that takes decoding: independence in its hessian form. ``None`` when there is none.
+    :param identity_price: (B, n), what the recognizer says against an identity, weighted; ``None``
+        without one.
     """
 
     image: Tensor
@@ -32,6 +34,7 @@ class Question:
     price: Tensor
     image_weight: float
     decoded_price: Callable[[Tensor, Tensor], Tensor] | None = None
+    identity_price: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class Answer:
     identity_scores: Tensor
     subset: Tensor
 
+
+# Identities that a fast search looks at with every subset.
+MAX_IDENTITIES = 8
 
 Strategy = Callable[[Decoder, Question], Answer]
 
@@ -72,6 +78,8 @@ def exhaustive_scores(decoder: Decoder, question: Question, chunk: int = 31) -> 
               for part in per_image.split(chunk, dim=1)]
     loss = question.image_weight * torch.cat(errors, 1).unflatten(1, (num_subsets, n))
     loss = loss + question.price[:, :, None]
+    if question.identity_price is not None:
+        loss = loss + question.identity_price[:, None, :]
     if question.decoded_price is not None:
         number = torch.arange(num_subsets * n, device=loss.device).expand(num_images, -1)
         parts = [question.decoded_price(part // n, part % n)
@@ -85,24 +93,99 @@ def coarse_to_fine(decoder: Decoder, question: Question) -> Answer:
     Look at every candidate through the early head, decode the best of each identity in full.
 
     One matrix product gives the first layer of all candidates, one more their coarse pictures;
-    n full decodes then give the identities' true scores.
+    full decodes then give the identities' true scores. Of more than :data:`MAX_IDENTITIES` only
+    those are looked at that do best with all modules, see :func:`preselect`.
     """
     subset_T = subset_transforms(question.comp_T)
-    hidden = decoder.hidden_of_candidates(subset_T, question.identity_T)   # (B, P, n, hidden)
-    coarse = decoder.coarse(hidden)
-    target = F.adaptive_avg_pool2d(question.image, coarse.shape[-1])
-    error = image_loss(coarse, target[:, None, None])                      # (B, P, n)
-    guess = question.image_weight * error + question.price[:, :, None]
-    subset = guess.argmin(dim=1)                                           # (B, n)
+    target = F.adaptive_avg_pool2d(question.image, decoder.coarse_size)
+
+    def coarse_error(hidden: Tensor) -> Tensor:
+        wanted = target[(slice(None), *[None] * (hidden.dim() - 2))]
+        return question.image_weight * image_loss(decoder.coarse(hidden), wanted)
+
+    chosen = preselect(decoder, question, subset_T[:, -1], coarse_error)
+    hidden = chosen.hidden_of_candidates(decoder, question, subset_T)      # (B, P, K, hidden)
+    guess = coarse_error(hidden) + question.price[:, :, None]
+    subset = guess.argmin(dim=1)                                           # (B, K)
     index = subset[:, None, :, None].expand(-1, -1, -1, hidden.shape[-1])
-    best = hidden.gather(1, index).squeeze(1)                              # (B, n, hidden)
+    best = hidden.gather(1, index).squeeze(1)                              # (B, K, hidden)
     errors = image_errors(decoder, decoder.cells(best), decoder.nested(question.image))
     loss = question.image_weight * errors
     loss = loss + question.price.gather(1, subset)
+    if question.identity_price is not None:
+        loss = loss + chosen.price(question.identity_price)
     if question.decoded_price is not None:
-        identity = torch.arange(subset.shape[1], device=subset.device).expand_as(subset)
-        loss = loss + question.decoded_price(subset, identity)
-    return Answer(-loss, subset)
+        loss = loss + question.decoded_price(subset, chosen.identity.expand_as(subset))
+    return chosen.answer(loss, subset)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """
+    The identities that a search looks at.
+
+    :param identity: (1, n) all of them, or (B, K) the most promising of each image.
+    :param guess: (B, n) an estimate of every identity's loss, up to a constant of the image;
+        ``None`` where all are looked at.
+    :param last_subset: number of the subset of all modules.
+    """
+
+    identity: Tensor
+    guess: Tensor | None = None
+    last_subset: int = 0
+
+    def hidden_of_candidates(self, decoder: Decoder, question: Question,
+                             subset_T: Tensor) -> Tensor:
+        """
+        The decoder's first layer.
+
+        :param subset_T: (B, P, u, u).
+        :return: (B, P, K, hidden).
+        """
+        if self.guess is None:
+            return decoder.hidden_of_candidates(subset_T, question.identity_T)
+        identity_T = question.identity_T[self.identity]                    # (B, K, u, u)
+        return decoder.hidden(subset_T[:, :, None] @ identity_T[:, None])
+
+    def price(self, identity_price: Tensor) -> Tensor:
+        """:return: (B, K), the chosen identities' part of prices (B, n)."""
+        return identity_price if self.guess is None else identity_price.gather(1, self.identity)
+
+    def answer(self, loss: Tensor, subset: Tensor) -> Answer:
+        """
+        Give every identity its score.
+
+        One that was not looked at gets its estimate, as far as the estimate was off for those
+        that were, and is never better than the worst of them.
+
+        :param loss: (B, K) of the chosen identities with their best subset.
+        :param subset: (B, K), that subset.
+        """
+        if self.guess is None:
+            return Answer(-loss, subset)
+        off = (loss - self.guess.gather(1, self.identity)).amax(1, keepdim=True)
+        rest = torch.maximum(self.guess + off, loss.amax(1, keepdim=True))
+        every = torch.full_like(self.guess, self.last_subset, dtype=subset.dtype)
+        return Answer(-rest.scatter(1, self.identity, loss),
+                      every.scatter(1, self.identity, subset))
+
+
+def preselect(decoder: Decoder, question: Question, whole_T: Tensor,
+              error: Callable[[Tensor], Tensor]) -> Chosen:
+    """
+    The identities worth a look: all of a few, of many the best with all modules.
+
+    :param whole_T: (B, u, u), the product of all modules.
+    :param error: from first layers (B, n, hidden) to estimates of the weighted image error (B, n).
+    """
+    n = len(question.identity_T)
+    if n <= MAX_IDENTITIES:
+        return Chosen(torch.arange(n, device=whole_T.device)[None])
+    guess = error(decoder.hidden(whole_T[:, None] @ question.identity_T))  # (B, n)
+    if question.identity_price is not None:
+        guess = guess + question.identity_price
+    best = guess.topk(MAX_IDENTITIES, dim=1, largest=False).indices
+    return Chosen(best, guess, question.price.shape[1] - 1)
 
 
 def image_errors(decoder: Decoder, cells: Tensor, target: Tensor) -> Tensor:

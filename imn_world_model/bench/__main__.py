@@ -20,6 +20,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--decode', action='store_true', help='speed of reading a JPEG log')
     parser.add_argument('--node', action='store_true',
                         help='rates, latency and load of the ROS 2 node (needs ROS 2)')
+    parser.add_argument('--real', type=Path, metavar='DIR',
+                        help='train on recordings of real objects and judge on another day '
+                             '(minutes for each protocol and seed)')
+    parser.add_argument('--protocols', nargs='+', default=[], metavar='NAME', help='for --real')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='for --real')
+    parser.add_argument('--preset', default='objects', help='for --real')
+    parser.add_argument('--set', nargs='+', default=[], metavar='SECTION.KEY=VALUE',
+                        help='for --real')
+    parser.add_argument('--runs', type=Path, default=Path('runs/real'), metavar='DIR',
+                        help='run folders of --real')
     parser.add_argument('--model', type=Path, metavar='FILE.onnx', help='for --node, --novelty')
     parser.add_argument('--run', type=Path,
                         help='run folder for --winner: agreement on its test split too (default: '
@@ -29,8 +39,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--out', type=Path, default=Path('bench.json'), metavar='FILE.json')
     options = parser.parse_args(arguments)
     parts = ('winner', 'growth', 'training', 'novelty', 'decode', 'node')
-    everything = not any(getattr(options, part) for part in parts)
+    everything = not (options.real or any(getattr(options, part) for part in parts))
     figures: dict[str, dict[str, float]] = {}
+    if options.real:
+        from imn_world_model.bench import real
+        figures['real'] = real.run(options.real, options.protocols, options.seeds, options.preset,
+                                   options.set, options.runs)
     if options.winner or everything:
         from imn_world_model.bench import winner
         figures['winner'] = winner.run(options.run, options.compare)

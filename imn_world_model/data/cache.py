@@ -26,6 +26,7 @@ from tqdm import tqdm
 from imn_world_model.cli import atomic_path
 from imn_world_model.data.clips import THUMBNAIL
 from imn_world_model.data.images import MAX_HALVINGS
+from imn_world_model.data.regions import Finder, Regions, cut, finder
 from imn_world_model.data.sources import (
     RawFrame,
     Source,
@@ -37,6 +38,7 @@ from imn_world_model.data.sources import (
 from imn_world_model.errors import UserError
 from imn_world_model.preprocess import Crop, prepare
 
+NO_REGIONS = Regions()
 # Changes whenever what is written below changes.
 FORMAT = 5
 BLOCK = 1 << 20
@@ -99,7 +101,8 @@ def fingerprint(source: Source) -> str:
 
 
 def load_entry(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
-               truth_topic: str | None, folder: Path, workers: int, progress: bool) -> Entry:
+               truth_topic: str | None, folder: Path, workers: int, progress: bool,
+               regions: Regions = NO_REGIONS) -> Entry:
     """
     Map a source's frames, decoding them first where that was not done yet.
 
@@ -111,16 +114,18 @@ def load_entry(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
     :param folder: of the cache.
     :param workers: decoding threads (OpenCV decodes outside Python's lock).
     :param progress: whether to show a bar.
+    :param regions: how objects are found; then squares about them are cut, not ``crop``.
     """
     content = fingerprint(source)
     # The fingerprint reads samples of a large file; a change between them shows in its time.
     changed = [file.stat().st_mtime_ns for file in source_files(source)]
-    options = json.dumps([FORMAT, size, crop.mode, crop.roi, sorted(topics), truth_topic, changed])
+    options = json.dumps([FORMAT, size, crop.mode, crop.roi, sorted(topics), truth_topic, changed,
+                          *([regions.boxes, regions.auto] if regions else [])])
     key = hashlib.sha256(f'{content}{options}'.encode()).hexdigest()[:32]
     with built_once(folder / key, lambda entry: _is_whole(entry, size)) as scratch:
         if scratch:
             scratch.mkdir()
-            _build(source, size, crop, topics, truth_topic, scratch, workers, progress)
+            _build(source, size, crop, topics, truth_topic, scratch, workers, progress, regions)
     return _map(folder / key, size, content)
 
 
@@ -187,22 +192,24 @@ def _map(folder: Path, size: int, content: str) -> Entry:
 
 
 def _build(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
-           truth_topic: str | None, folder: Path, workers: int, progress: bool) -> None:
+           truth_topic: str | None, folder: Path, workers: int, progress: bool,
+           regions: Regions) -> None:
     """Decode a source into a folder; memory holds a few frames at a time."""
+    find = finder(source, topics, regions)
     report = SourceReport()
     columns = _Columns()
     frames = read_frames(source, topics, truth_topic, report, folder)
     bar = tqdm(desc=f'decoding {source.path.name}', unit=' frames', disable=not progress,
                leave=False, total=expected_frames(source, topics) if progress else None)
     with (folder / 'images.bin').open('wb') as stream, bar:
-        for number, (frame, result) in enumerate(_decoded(frames, size, crop, workers)):
+        for number, (frame, result) in enumerate(_decoded(frames, size, crop, workers, find)):
             bar.update()
             columns.add(number, frame, result, stream)
     columns.save(folder, report)
 
 
-def _decoded(frames: Iterator[RawFrame], size: int, crop: Crop,
-             workers: int) -> Iterator[tuple[RawFrame, tuple[np.ndarray, str] | UserError]]:
+def _decoded(frames: Iterator[RawFrame], size: int, crop: Crop, workers: int,
+             find: Finder | None) -> Iterator[tuple[RawFrame, tuple[np.ndarray, str] | UserError]]:
     """:return: frames in order with (S, S, 3) pixels and resolution, or why there are none."""
     def decode(frame: RawFrame) -> tuple[np.ndarray, str] | UserError:
         halved = 0
@@ -213,9 +220,11 @@ def _decoded(frames: Iterator[RawFrame], size: int, crop: Crop,
             return halved
 
         try:
-            rgb = frame.load(halvings)
+            rgb = frame.load(None if find else halvings)
             height, width = (side << halved for side in rgb.shape[:2])
-            return prepare(rgb, size, crop), f'{width}x{height}'
+            box = find(frame, rgb) if find else None
+            pixels = prepare(rgb, size, crop) if box is None else cut(rgb, box, size)
+            return pixels, f'{width}x{height}'
         except UserError as error:
             return error
 

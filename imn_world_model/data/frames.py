@@ -17,6 +17,7 @@ from imn_world_model.data.clips import (
     stamp_figures,
     unit_hash,
 )
+from imn_world_model.data.regions import Regions
 from imn_world_model.data.shapes3d import load_shapes3d
 from imn_world_model.data.sources import Source, find_sources
 from imn_world_model.errors import UserError
@@ -39,6 +40,7 @@ class DataOptions:
     :param fractions: share of clips (3Dshapes: of factor combinations) in validation and test.
     :param seed: of the split of clips.
     :param ground_truth_topic: topic of JSON strings whose values become labels. Evaluation only.
+    :param regions: how objects are found in larger pictures; in place of ``crop``.
     :param cache_dir: of decoded frames; ``None`` for :func:`cache.default_cache_dir`.
     :param workers: decoding threads; 0 for one per core.
     """
@@ -53,6 +55,7 @@ class DataOptions:
     fractions: tuple[float, float] = (0.05, 0.1)
     seed: int = 0
     ground_truth_topic: str | None = None
+    regions: Regions = field(default_factory=Regions)
     cache_dir: Path | None = None
     workers: int = 0
 
@@ -113,6 +116,8 @@ class Frames:
     :param topics: image topics.
     :param labels: EVALUATION ONLY: factor -> (N,) int64 class, -1 where unknown.
     :param label_names: factor -> names of its classes.
+    :param values: EVALUATION ONLY: what ground truth tells in numbers, such as an angle -> (N,)
+        float64, NaN where unknown.
     :param content_hash: of everything that was read.
     :param notes: what was left out and why, a line each.
     :param reports: per source what was seen, for ``data inspect``. Its frames ``recorded`` are
@@ -134,6 +139,7 @@ class Frames:
     content_hash: str
     notes: tuple[str, ...]
     reports: tuple[dict[str, Any], ...]
+    values: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,7 @@ class Part:
     fingerprint: str
     notes: list[str]
     report: dict[str, Any]
+    values: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def load_frames(paths: list[Path] | list[str], options: DataOptions,
@@ -197,7 +204,8 @@ def _load_part(source: Source, options: DataOptions, progress: bool) -> Part:
                     table.fingerprint, [], report)
     entry = load_entry(source, options.size, options.crop, options.topics,
                        options.ground_truth_topic, options.cache_dir or default_cache_dir(),
-                       options.workers or len(os.sched_getaffinity(0)), progress)
+                       options.workers or len(os.sched_getaffinity(0)), progress,
+                       options.regions)
     return _cut(source, entry, options)
 
 
@@ -250,20 +258,41 @@ def _cut(source: Source, entry: Entry, options: DataOptions) -> Part:
               'broken_of': entry.info['broken'], 'figures': figures}
     return Part(entry.images, row, clip, split_clips(names, options.fractions, options.seed)[clip],
                 topic_of, entry.stamp[row], entry.index[row],
-                _labels(source, entry, row), entry.fingerprint, notes, report)
+                _labels(source, entry, row), entry.fingerprint, notes, report,
+                _values(source, entry, row))
 
 
 def _labels(source: Source, entry: Entry, row: np.ndarray) -> dict[str, list[str | None]]:
     """:return: factor -> the label of each frame, from ground truth or the folder's name."""
     if source.kind == 'images':
         return {'class': [source.path.name] * len(row)}
-    truth = entry.info['truth']
-    spoken = [truth.get(int(entry.truth_key[i])) or truth.get(int(entry.stamp[i])) or {}
-              for i in row]
+    spoken = _spoken(entry, row)
     # Labels are words; numbers (a pose, a time) are no classes.
     names = sorted({name for labels in spoken for name, value in labels.items()
                     if isinstance(value, str)})
     return {name: [labels.get(name) for labels in spoken] for name in names}
+
+
+def _spoken(entry: Entry, row: np.ndarray) -> list[dict[str, Any]]:
+    """:return: what ground truth says of each frame."""
+    truth = entry.info['truth']
+    return [truth.get(int(entry.truth_key[i])) or truth.get(int(entry.stamp[i])) or {}
+            for i in row]
+
+
+def _values(source: Source, entry: Entry, row: np.ndarray) -> dict[str, np.ndarray]:
+    """:return: name -> the number that ground truth gives each frame; NaN for none."""
+    if source.kind == 'images':
+        return {}
+    spoken = _spoken(entry, row)
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    names = sorted({name for labels in spoken for name, value in labels.items()
+                    if is_number(value) and name != 'stamp'})
+    return {name: np.array([labels[name] if is_number(labels.get(name)) else np.nan
+                            for labels in spoken], float) for name in names}
 
 
 def _join(parts: list[tuple[Source, Part]], options: DataOptions, notes: tuple[str, ...],
@@ -294,13 +323,16 @@ def _join(parts: list[tuple[Source, Part]], options: DataOptions, notes: tuple[s
         label_names[factor] = tuple(known)
     if len(label_names.get('class', ())) == 1:        # a flat folder of images tells no classes
         del labels['class'], label_names['class']
+    numbers = {name: np.concatenate([part.values.get(name, np.full(len(part.rows), np.nan))
+                                     for _, part in parts])
+               for name in sorted({name for _, part in parts for name in part.values})}
     digest = hashlib.sha256(''.join(part.fingerprint for _, part in parts).encode())
     return Frames(
         images=ImageStack([(part.images, part.rows) for _, part in parts]),
         topic=topic.astype(np.int32), topics=tuple(map(str, topics)),
         sources=tuple(str(source.path) for source, _ in parts), labels=labels,
         label_names=label_names, content_hash=digest.hexdigest(), notes=notes, reports=reports,
-        **joined)
+        values=numbers, **joined)
 
 
 def _fill(split: np.ndarray, clip: np.ndarray, parts: list[tuple[Source, Part]],

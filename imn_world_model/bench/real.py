@@ -1,0 +1,257 @@
+"""
+Objects in photographs, learnt without labels: trains, judges on another day, prints the table.
+
+The folder holds ``plain``, ``scene`` and ``tools``, or some of them; in each, recordings with a
+topic ``/ground_truth`` of JSON strings (``object``, ``category``, ``azimuth`` and ``polar`` in
+degrees, ``box``). All but the last recording, by name, are for training. Labels are for judging
+alone; names are given to identities on the training recordings, by the best one-to-one assignment.
+"""
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.metrics import confusion_matrix, normalized_mutual_info_score
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+from imn_world_model.config import Config, override, preset
+from imn_world_model.data.frames import DataOptions, Frames, load_frames
+from imn_world_model.data.regions import Regions
+from imn_world_model.data.sources import find_sources
+from imn_world_model.errors import UserError
+from imn_world_model.observe import Observation, observe
+from imn_world_model.preprocess import Crop
+from imn_world_model.run import kept_options, load_run
+from imn_world_model.train import train
+
+TRUTH = '/ground_truth'
+# Kinds whose azimuth shows, and the polar angle of a camera on their level.
+FRONTS = ('car', 'cow', 'cup', 'dog', 'horse')
+LEVEL = 90.0
+# The simple methods: components of 32x32 pixels, seeds of k-means.
+BASELINE_SIDE, BASELINE_COMPONENTS, BASELINE_SEEDS = 32, 50, 3
+NEIGHBOURS = 3
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """
+    One row of the table.
+
+    :param name: as in the table.
+    :param folder: below the folder of recordings.
+    :param label: what an identity stands for.
+    :param regions: how objects are found.
+    :param pose: whether the azimuth is read from the coordinates, too.
+    """
+
+    name: str
+    folder: str
+    label: str
+    regions: Regions
+    pose: bool = False
+
+
+PROTOCOLS = (
+    Protocol('plain-I', 'plain', 'object', Regions(), pose=True),
+    Protocol('plain-C', 'plain', 'category', Regions()),
+    Protocol('tools-T28', 'tools', 'object', Regions(auto=True)),
+    Protocol('tools-T7', 'tools', 'category', Regions(auto=True)),
+    Protocol('scene-I', 'scene', 'object', Regions(boxes=TRUTH)),
+    Protocol('scene-C', 'scene', 'category', Regions(boxes=TRUTH)),
+)
+
+
+def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, settings: list[str],
+        out: Path) -> dict[str, float]:
+    """
+    Train and judge every protocol with every seed; a line each as soon as it is there.
+
+    :param folder: of the recordings.
+    :param names: of the protocols; empty for all whose folder is there.
+    :param seeds: of training.
+    :param preset_name: what is trained.
+    :param settings: ``section.key=value``, for all of them.
+    :param out: where run folders go.
+    :return: figure -> value.
+    :raises UserError: for an unknown protocol, or a folder without recordings.
+    """
+    unknown = set(names) - {protocol.name for protocol in PROTOCOLS}
+    if unknown:
+        raise UserError(f'unknown protocol {", ".join(sorted(unknown))}; choose from '
+                        f'{", ".join(protocol.name for protocol in PROTOCOLS)}')
+    chosen = [protocol for protocol in PROTOCOLS if (folder / protocol.folder).is_dir()
+              and (not names or protocol.name in names)]
+    if not chosen:
+        raise UserError(f'{folder} holds none of plain, scene and tools with recordings in them')
+    config = override(preset(preset_name), settings)
+    figures: dict[str, float] = {}
+    print('| protocol | method | accuracy | NMI | azimuth, median error | minutes |\n'
+          '|---|---|---|---|---|---|', flush=True)
+    for protocol in chosen:
+        learn, judge = read(folder / protocol.folder, protocol, config.model.image_size)
+        for method, accuracy, nmi in baselines(learn, judge, protocol.label):
+            print(f'| {protocol.name} | {method} | {accuracy:.3f} | {nmi} | | |', flush=True)
+            figures[f'{protocol.name} {method}'] = accuracy
+        for seed in seeds:
+            for name, value in one_run(protocol, config, seed, learn, judge, out,
+                                       preset_name).items():
+                figures[f'{protocol.name} {preset_name} seed {seed} {name}'] = value
+    return figures
+
+
+def read(folder: Path, protocol: Protocol, size: int) -> tuple[Frames, Frames]:
+    """:return: the frames of the training recordings, all for training, and of the last one."""
+    sources = find_sources([folder])
+    if len(sources) < 2:
+        raise UserError(f'{folder} holds {len(sources)} recordings; one is for judging, so at '
+                        'least two are needed')
+    options = DataOptions(size=size, crop=Crop('none'), ground_truth_topic=TRUTH,
+                          regions=protocol.regions, scene_change=256.0)
+    parts = [load_frames([source.path for source in some], options)
+             for some in (sources[:-1], sources[-1:])]
+    for part in parts:
+        if protocol.label not in part.labels:
+            raise UserError(f'{folder}: {TRUTH} tells no {protocol.label}')
+    learn, judge = (replace(part, split=np.zeros_like(part.split)) for part in parts)
+    return learn, _same_classes(judge, learn, protocol.label)
+
+
+def _same_classes(frames: Frames, other: Frames, label: str) -> Frames:
+    """:return: the frames with classes numbered as in the other ones; unknown ones are last."""
+    known = other.label_names[label]
+    number = np.array([known.index(name) if name in known else len(known)
+                       for name in frames.label_names[label]])
+    return replace(frames, labels={**frames.labels, label: number[frames.labels[label]]},
+                   label_names={**frames.label_names, label: known})
+
+
+def one_run(protocol: Protocol, config: Config, seed: int, learn: Frames, judge: Frames,
+            out: Path, preset_name: str) -> dict[str, float]:
+    """Train once, judge, print. :return: the figures."""
+    count = len(learn.label_names[protocol.label])
+    told = [f'train.seed={seed}']
+    if config.model.num_identities == preset(preset_name).model.num_identities:
+        told.append(f'model.num_identities={count}')
+    run_config = override(config, told)
+    folder = out / f'{protocol.name}-{preset_name}-seed{seed}'
+    start = time.monotonic()
+    options = DataOptions(size=config.model.image_size, crop=Crop('none'),
+                          regions=protocol.regions, scene_change=256.0)
+    train(run_config, learn, folder,
+          {'paths': list(learn.sources), 'options': kept_options(options),
+           'content_hash': learn.content_hash, 'num_frames': len(learn.images), 'num_labels': 0},
+          accelerator='auto', progress=True)
+    minutes = (time.monotonic() - start) / 60
+    network = load_run(folder).network
+    own, seen = observe(network, learn.images[:]), observe(network, judge.images[:], True)
+    truth, names = judge.labels[protocol.label], learn.label_names[protocol.label]
+    assigned = one_to_one(learn.labels[protocol.label], own.identity)
+    answer = np.array([assigned.get(j, -1) for j in seen.identity])
+    figures = {'accuracy': float((answer == truth).mean()),
+               'training accuracy': float(np.mean(
+                   [assigned.get(j, -1) for j in own.identity] == learn.labels[protocol.label])),
+               'nmi': float(normalized_mutual_info_score(truth, seen.identity)),
+               'identities': float(len(np.unique(own.identity))),
+               'squared error': float(seen.error.mean()), 'minutes': minutes}
+    pose = ''
+    if protocol.pose and {'azimuth', 'polar'} <= set(judge.values):
+        errors = azimuth_errors(learn, own, judge, seen)
+        kind = np.array(judge.label_names['category'])[judge.labels['category']]
+        fronts = np.isin(kind, FRONTS) & np.isfinite(errors)
+        if fronts.any():
+            figures['azimuth'] = float(np.median(errors[fronts]))
+            of_kind = ', '.join(f'{name} {np.median(errors[(kind == name) & fronts]):.0f}'
+                                for name in FRONTS if ((kind == name) & fronts).any())
+            pose = f'{figures["azimuth"]:.0f} ({of_kind})'
+    confusion_picture(truth, answer, names, folder / 'pictures' / 'confusion.png')
+    print(f'| {protocol.name} | `{preset_name}` seed {seed} (training '
+          f'{figures["training accuracy"]:.3f}, {figures["identities"]:.0f} identities) '
+          f'| {figures["accuracy"]:.3f} | {figures["nmi"]:.3f} | {pose} | {minutes:.1f} |',
+          flush=True)
+    return figures
+
+
+def one_to_one(classes: np.ndarray, identity: np.ndarray) -> dict[int, int]:
+    """:return: identity -> class, the assignment with the most frames; (K,) arrays of both."""
+    table = np.zeros((max(classes.max(), identity.max()) + 1,) * 2)
+    np.add.at(table, (identity, classes), 1)
+    return dict(zip(*linear_sum_assignment(-table), strict=True))
+
+
+def azimuth_errors(learn: Frames, own: Observation, judge: Frames,
+                   seen: Observation) -> np.ndarray:
+    """
+    How well the coordinates tell the azimuth: a map for each identity, from training's labels.
+
+    :return: (K,) degrees of frames at :data:`LEVEL`, NaN for others and where an identity has too
+        few training frames.
+    """
+    scale = own.latents.std(0) + 1e-6
+    errors = np.full(len(seen.identity), np.nan)
+    angle = np.radians(learn.values['azimuth'])
+    level = judge.values['polar'] == LEVEL
+    for identity in np.unique(seen.identity):
+        theirs = (own.identity == identity) & np.isfinite(angle)
+        mine = (seen.identity == identity) & level
+        if theirs.sum() < NEIGHBOURS or not mine.any():
+            continue
+        reader = KNeighborsRegressor(NEIGHBOURS, weights='distance').fit(
+            own.latents[theirs] / scale,
+            np.stack((np.cos(angle[theirs]), np.sin(angle[theirs])), 1))
+        cosine, sine = reader.predict(seen.latents[mine] / scale).T
+        apart = np.degrees(np.arctan2(sine, cosine)) - judge.values['azimuth'][mine]
+        errors[mine] = np.abs((apart + 180) % 360 - 180)
+    return errors
+
+
+def baselines(learn: Frames, judge: Frames, label: str) -> Iterator[tuple[str, float, str]]:
+    """:return: simple methods on the same images: name, accuracy, NMI."""
+    classes, truth = learn.labels[label], judge.labels[label]
+    pixels = [np.stack([cv2.resize(image, (BASELINE_SIDE,) * 2, interpolation=cv2.INTER_AREA)
+                        for image in frames.images[:]]).reshape(len(frames.images), -1) / 255.0
+              for frames in (learn, judge)]
+    few = min(BASELINE_COMPONENTS, *pixels[0].shape)
+    pca = PCA(few, random_state=0).fit(pixels[0])
+    own, other = (pca.transform(part) for part in pixels)
+    clips = np.unique(learn.clip, return_inverse=True)[1]
+    means = np.stack([own[clips == k].mean(0) for k in range(clips.max() + 1)])
+    n = len(learn.label_names[label])
+    found = []
+    for seed in range(BASELINE_SEEDS):
+        model = KMeans(min(n, len(means)), n_init=5, random_state=seed).fit(means)
+        assigned = one_to_one(classes, model.predict(own))
+        cluster = model.predict(other)
+        found.append((np.mean([assigned.get(j, -1) for j in cluster] == truth),
+                      normalized_mutual_info_score(truth, cluster)))
+    accuracy, nmi = np.mean(found, axis=0)
+    yield f'pixels, k-means of {n} on clip means', float(accuracy), f'{nmi:.3f}'
+    nearest = KNeighborsClassifier(1).fit(own, classes)
+    yield 'pixels, 1-NN with all labels', float(nearest.score(other, truth)), ''
+
+
+def confusion_picture(truth: np.ndarray, answer: np.ndarray, names: tuple[str, ...],
+                      path: Path) -> None:
+    """Write what is taken for what; the last column is what has no name."""
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+    table = confusion_matrix(truth, np.where(answer < 0, len(names), answer),
+                             labels=range(len(names) + 1))[:-1]
+    share = table / table.sum(1, keepdims=True).clip(1)
+    side = max(4.0, 0.16 * len(names) + 2)
+    figure, axes = plt.subplots(figsize=(side, side), constrained_layout=True)
+    axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
+    marks: Any = range(len(names))
+    axes.set_yticks(marks, names, fontsize=7)
+    axes.set_xticks([*marks, len(names)], [*names, 'no name'], fontsize=7, rotation=90)
+    axes.set_ylabel('true')
+    axes.set_xlabel('answered')
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,358 @@
+"""
+How many objects are there, and which clip shows which? The first stage of ``objects`` presets.
+
+The recognizer learns to tell clips apart (instance discrimination over clips in place of images:
+Wu et al. 2018, arXiv:1805.01978). Two clips of one object can only be told apart by what is not
+the object, which the views take away; what the recognizer confuses is the same object. Clips are
+joined by Ward's method (Ward 1963) on how rarely they are confused, as unsupervised
+re-identification joins tracks (Lin et al. 2019, "A bottom-up clustering approach to unsupervised
+person re-identification"). Without a given number, the grouping with the largest silhouette
+(Rousseeuw 1987) is taken.
+"""
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+from sklearn.metrics import silhouette_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from imn_world_model.batches import ImageRows, RecognizerViews
+from imn_world_model.cli import atomic_path
+from imn_world_model.config import AUTO, Config
+from imn_world_model.errors import UserError
+from imn_world_model.photographs import Backgrounds
+from imn_world_model.recognition import (
+    TEMPERATURE,
+    Recognizer,
+    pretrained_body,
+    pretrained_features,
+)
+
+FILE = 'recognition.pt'
+# Share of the probability that goes to all clips alike, against overconfidence.
+SMOOTHING = 0.1
+WEIGHT_DECAY = 0.02
+# Added to a mean probability before its logarithm.
+FLOOR = 1e-4
+# Clips that are grouped by each other; if there are more, the rest joins the nearest group.
+MAX_GROUPED = 1500
+# Frames of a clip that are looked at to group it.
+FRAMES_LOOKED_AT = 32
+BATCH = 256
+# Shares of views turned any way that are tried: things stand, or lie about.
+ANYHOW = (0.0, 0.5)
+# One frame of so many of a clip is kept back in the trial, at most so many in all.
+KEEP_BACK, MAX_KEPT_BACK = 4, 2000
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """
+    What the first stage found.
+
+    :param recognizer: its trained weights.
+    :param signature: (n, d) float32 of length 1, of the identities.
+    :param identity: (K,) int64, the identity of every training clip.
+    :param anyhow: share of views that are turned any way.
+    """
+
+    recognizer: dict[str, Tensor]
+    signature: Tensor
+    identity: Tensor
+    anyhow: float
+
+    def save(self, folder: Path) -> None:
+        """Write into a run folder."""
+        with atomic_path(folder / FILE) as scratch:
+            torch.save(vars(self), scratch)
+
+    @staticmethod
+    def load(folder: Path) -> 'Discovery | None':
+        """:return: what :meth:`save` wrote, or ``None`` where nothing was written yet."""
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            return Discovery(**torch.load(path, map_location='cpu', weights_only=True))
+        except Exception as error:                    # damage shows in many ways
+            raise UserError(f'{path} cannot be read ({type(error).__name__}); remove the run '
+                            'folder and train again') from error
+
+
+class NameLearner(lightning.LightningModule):
+    """
+    Training of the recognizer alone: whose view is this?
+
+    :param recognizer: to be trained.
+    :param signature: (K, d), what the views of each name look like, to begin with.
+    :param config: the whole run.
+    :param steps: of this training.
+    """
+
+    def __init__(self, recognizer: Recognizer, signature: Tensor, config: Config,
+                 steps: int) -> None:
+        super().__init__()
+        self.recognizer, self.steps, self.rate = recognizer, steps, config.train.clip_rate
+        self.signature = nn.Parameter(signature.clone())
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """:return: cross-entropy of the names, nats."""
+        features = self.recognizer.features(batch['image'])
+        logits = features @ F.normalize(self.signature, dim=1).T / TEMPERATURE
+        loss = F.cross_entropy(logits, batch['name'], label_smoothing=SMOOTHING)
+        if not torch.isfinite(loss):
+            raise UserError(f'the loss is not finite at step {self.global_step} of the clips; '
+                            'lower train.clip_rate')
+        self.log('clip_loss', loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW under a one-cycle schedule."""
+        learnt = [value for value in self.parameters() if value.requires_grad]
+        optimizer = torch.optim.AdamW(learnt, lr=self.rate, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.rate, total_steps=self.steps + 1)
+        return {'optimizer': optimizer,
+                'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
+
+
+class NameBatches(Dataset):
+    """
+    Batches of views with their names; item ``step`` is that step's batch.
+
+    :param views: makes the views.
+    :param rows: (N,) image numbers.
+    :param name: (N,) of those images, from 0 on.
+    :param config: the whole run.
+    :param steps: of this training.
+    :param rank: this process.
+    :param world_size: number of processes.
+    """
+
+    def __init__(self, views: RecognizerViews, rows: np.ndarray, name: np.ndarray, config: Config,
+                 steps: int, rank: int = 0, world_size: int = 1) -> None:
+        self.views, self.rows, self.name, self.steps = views, rows, name, steps
+        self.config, self.rank, self.world_size = config.train, rank, world_size
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        """:return: ``image`` as :meth:`RecognizerViews.make` gives it, ``name`` (B,) int64."""
+        rng = np.random.default_rng((self.config.seed, 1, step))
+        count = min(self.config.clip_batch, len(self.rows))
+        chosen = rng.choice(len(self.rows), count, replace=False)
+        mine = np.array_split(chosen, self.world_size)[self.rank]
+        seed = (self.config.seed, 1, step, self.rank)
+        return {'image': self.views.make(self.rows[mine], seed),
+                'name': torch.from_numpy(self.name[mine])}
+
+
+class Discoverer:
+    """
+    The first stage: a trial, clips, groups, identities.
+
+    :param config: the whole run.
+    :param images: (N, S, S, 3) uint8 training images.
+    :param clip: (N,) clip of each image.
+    :param backgrounds: for the views.
+    :param hardware: Lightning's options of hardware and precision.
+    :param progress: whether to show a bar.
+    :raises UserError: when there are fewer than two clips.
+    """
+
+    def __init__(self, config: Config, images: ImageRows, clip: np.ndarray,
+                 backgrounds: Backgrounds | None, hardware: dict[str, Any],
+                 progress: bool = True) -> None:
+        self.config, self.images, self.hardware = config, images, hardware
+        self.backgrounds = backgrounds
+        names, numbers = np.unique(clip, return_inverse=True)
+        self.clip, self.num_clips = np.asarray(numbers, np.int64), len(names)
+        self.progress = progress
+        if self.num_clips < 2:
+            raise UserError('the data has one clip for training; objects are told apart by '
+                            'clips: give more recordings, or lower --gap or --max-clip')
+
+    def run(self) -> Discovery:
+        """:return: what was found."""
+        train, model = self.config.train, self.config.model
+        rows = np.arange(len(self.clip))
+        anyhow = self._trial() if train.trial_steps else ANYHOW[0]
+        views = self._views(anyhow)
+        recognizer, signature = self._learn(views, rows, self.clip, train.clip_steps)
+        features, of_clip = look(recognizer, self.images, self.clip)
+        identity = group(features, of_clip, signature.numpy(), model.num_identities)
+        n = max(int(identity.max()) + 1, model.num_identities)
+        # Where there are fewer clips than identities the rest are drawn at random.
+        mean = 0.01 * torch.randn(n, signature.shape[1],
+                                  generator=torch.Generator().manual_seed(train.seed))
+        mean.index_add_(0, torch.from_numpy(identity), signature)
+        recognizer, signature = self._learn(views, rows, identity[self.clip],
+                                            train.clip_steps // 2, F.normalize(mean, dim=1),
+                                            recognizer)
+        return Discovery(recognizer.state_dict(), signature, torch.from_numpy(identity), anyhow)
+
+    def _trial(self) -> float:
+        """
+        Are things turned any way? As frames of a clip that were kept back are recognised best.
+
+        :return: the share of views to turn so.
+        """
+        kept_back = np.zeros(len(self.clip), bool)
+        order = np.argsort(self.clip, kind='stable')
+        start = np.searchsorted(self.clip[order], self.clip[order])
+        place = np.arange(len(order)) - start
+        kept_back[order] = place % KEEP_BACK == KEEP_BACK - 2
+        rows, rest = np.flatnonzero(~kept_back), np.flatnonzero(kept_back)
+        if not len(rest):
+            return ANYHOW[0]
+        rest = rest[:: -(-len(rest) // MAX_KEPT_BACK)]
+        right = []
+        for anyhow in ANYHOW:
+            recognizer, signature = self._learn(self._views(anyhow), rows, self.clip[rows],
+                                                self.config.train.trial_steps)
+            answer = _features(recognizer, self.images, rest) @ signature.numpy().T
+            right.append(float((answer.argmax(1) == self.clip[rest]).mean()))
+        print('frames kept back and recognised as of their clip: '
+              + ', '.join(f'{100 * share:.1f} % with {100 * anyhow:.0f} % of the views turned any '
+                          'way' for share, anyhow in zip(right, ANYHOW, strict=True)))
+        return ANYHOW[int(np.argmax(right))]
+
+    def _views(self, anyhow: float) -> RecognizerViews:
+        body = None
+        if self.config.model.recognizer != 'conv':
+            frozen = pretrained_body()
+            body = partial(pretrained_features, frozen)
+        return RecognizerViews(self.images, self.backgrounds, self.config.train.seed, anyhow, body)
+
+    def _learn(self, views: RecognizerViews, rows: np.ndarray, name: np.ndarray, steps: int,
+               signature: Tensor | None = None, recognizer: Recognizer | None = None
+               ) -> tuple[Recognizer, Tensor]:
+        """:return: the recognizer in evaluation mode, and the signatures, both on the CPU."""
+        lightning.seed_everything(self.config.train.seed, verbose=False)
+        if signature is None:
+            signature = torch.randn(self.num_clips, self.config.model.recognizer_features)
+        learner = NameLearner(recognizer or Recognizer(self.config.model), signature, self.config,
+                              steps)
+        trainer = lightning.Trainer(
+            max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
+            enable_model_summary=False, enable_progress_bar=self.progress,
+            use_distributed_sampler=False,
+            callbacks=[TQDMProgressBar()] if self.progress else [], **self.hardware)
+        batches = NameBatches(views, rows, name, self.config, steps, trainer.global_rank,
+                              trainer.world_size)
+        trainer.fit(learner.train(), DataLoader(batches, batch_size=None, shuffle=False,
+                                                num_workers=self.config.train.workers))
+        return (learner.recognizer.cpu().eval(),
+                F.normalize(learner.signature.detach().cpu(), dim=1))
+
+
+@torch.no_grad()
+def look(recognizer: Recognizer, images: ImageRows,
+         clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Features of some frames of every clip.
+
+    :param images: (N, S, S, 3) uint8.
+    :param clip: (N,) from 0 on.
+    :return: (K', d) features and their (K',) clips.
+    """
+    order = np.argsort(clip, kind='stable')
+    start = np.searchsorted(clip[order], clip[order])
+    place = np.arange(len(clip)) - start
+    length = np.bincount(clip)[clip[order]]
+    step = np.maximum(1, -(-length // FRAMES_LOOKED_AT))
+    rows = np.sort(order[place % step == 0])
+    return _features(recognizer, images, rows), clip[rows]
+
+
+@torch.no_grad()
+def _features(recognizer: Recognizer, images: ImageRows, rows: np.ndarray) -> np.ndarray:
+    """:return: (K, d) of the images of rows (K,)."""
+    parts = []
+    for part in np.array_split(rows, -(-len(rows) // BATCH)):
+        image = torch.from_numpy(np.ascontiguousarray(images[part])).movedim(-1, 1).float() / 255
+        parts.append(recognizer.features(image))
+    return torch.cat(parts).numpy()
+
+
+def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
+          num_identities: int) -> np.ndarray:
+    """
+    Put clips together that the recognizer confuses.
+
+    :param features: (N, d) of length 1.
+    :param clip: (N,) from 0 on, each has a frame.
+    :param signature: (K, d) of length 1, of the clips.
+    :param num_identities: n; :data:`config.AUTO` for the n of the largest silhouette.
+    :return: (K,) int64 identities, the largest first.
+    """
+    count = len(signature)
+    chosen: np.ndarray = np.arange(count)
+    if count > MAX_GROUPED:
+        chosen = np.sort(np.random.default_rng(0).permutation(count)[:MAX_GROUPED])
+    place = np.full(count, -1)
+    place[chosen] = np.arange(len(chosen))
+    own = place[clip] >= 0
+    distance = confusion_distance(features[own], place[clip[own]], signature[chosen])
+    tree = linkage(squareform(distance, checks=False), 'ward')
+    if num_identities == AUTO:
+        num_identities = best_silhouette(distance, tree)
+    joined = fcluster(tree, num_identities, 'maxclust') - 1
+    n = int(joined.max()) + 1
+    mean = np.zeros((n, signature.shape[1]))
+    np.add.at(mean, joined, signature[chosen])
+    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+    identity = np.zeros(count, np.int64)
+    identity[chosen] = joined
+    for rest in np.flatnonzero(place < 0):
+        identity[rest] = (features[clip == rest].mean(0) @ mean.T).argmax()
+    rank = np.argsort(np.argsort(-np.bincount(identity, minlength=n), kind='stable'))
+    return rank[identity]
+
+
+def confusion_distance(features: np.ndarray, clip: np.ndarray,
+                       signature: np.ndarray) -> np.ndarray:
+    """
+    How rarely two clips are taken for each other.
+
+    :param features: (N, d) of length 1.
+    :param clip: (N,) from 0 on.
+    :param signature: (K, d) of length 1.
+    :return: (K, K) symmetric, 0 on the diagonal: minus the logarithms of the mean probabilities
+        of the other clip, the own left out, both ways; shifted so that the smallest is 0.
+    """
+    count = len(signature)
+    logits = features @ signature.T / TEMPERATURE
+    logits[np.arange(len(logits)), clip] = -np.inf
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    odds /= odds.sum(1, keepdims=True)
+    mean = np.zeros((count, count))
+    np.add.at(mean, clip, odds)
+    mean /= np.bincount(clip, minlength=count)[:, None]
+    distance = -np.log(mean + FLOOR) - np.log(mean.T + FLOOR)
+    off = ~np.eye(count, dtype=bool)
+    return np.where(off, distance - distance[off].min(), 0.0)
+
+
+def best_silhouette(distance: np.ndarray, tree: np.ndarray) -> int:
+    """:return: the number of groups, from 2 on, whose mean silhouette is largest."""
+    count = len(distance)
+    best, chosen = -np.inf, min(2, count)
+    for n in range(2, count):
+        joined = fcluster(tree, n, 'maxclust')
+        if not 1 < len(np.unique(joined)) < count:
+            continue
+        value = silhouette_score(distance, joined, metric='precomputed')
+        if value > best:
+            best, chosen = value, n
+    return chosen

