@@ -273,8 +273,8 @@ _OBJECTS = replace(
     _LOG,
     model=replace(_LOG.model, num_identities=AUTO, recognizer='conv'),
     loss=replace(_LOG.loss, recognition_weight=20.0),
-    train=replace(_LOG.train, steps=2000, batch_size=32, clip_steps=1500, trial_steps=300,
-                  photo=True, single_identity_steps=0, all_modules_steps=500,
+    train=replace(_LOG.train, steps=1000, batch_size=32, clip_steps=1500, trial_steps=200,
+                  photo=True, single_identity_steps=0, all_modules_steps=400,
                   restart_every=0, balance=0.0, recolor=False, zoom=0.0, shift=0.0, flip=False))
 # The same over features that were learnt from a million labelled photographs, not from the logs.
 _OBJECTS_PRETRAINED = replace(

@@ -24,7 +24,7 @@ from imn_world_model.pictures import (
 from imn_world_model.rendering.shapes3d import FACTOR_SIZES, FACTORS, Shapes3D
 from imn_world_model.run import Run, load_run
 from imn_world_model.shortlist import shortlist_for
-from imn_world_model.winner import Strategy, exhaustive
+from imn_world_model.winner import MAX_IDENTITIES, Strategy, coarse_to_fine, exhaustive
 
 SPLITS = {'train': 0, 'validation': 1, 'test': 2}
 EXAMPLES = 10
@@ -50,8 +50,10 @@ def evaluate(run: Run, frames: Frames, split: str, limit: int, seed: int,
     if limit and len(rows) > limit:
         rows = np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
     images = frames.images[rows]
-    seen = observe(run.network, images, keep_recon=True, strategy=exhaustive)
     n, m = run.config.model.num_identities, run.config.model.num_modules
+    # Of many identities most are no match: decoding all of them is for --compare-search.
+    seen = observe(run.network, images, keep_recon=True,
+                   strategy=exhaustive if n <= MAX_IDENTITIES else coarse_to_fine)
     labels = {name: values[rows] for name, values in frames.labels.items()
               if (values[rows] >= 0).all() and len(np.unique(values[rows])) > 1}
     figures: dict[str, Any] = {

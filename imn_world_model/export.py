@@ -31,7 +31,7 @@ OPSET = 18
 # Share of validation images that fall below the novelty threshold, by construction.
 FALSE_ALARM_RATE = 0.01
 MAX_CALIBRATION_IMAGES = 2000
-MAX_COMPARED_IMAGES = 256
+LEAST_COMPARED_IMAGES, MAX_COMPARED_IMAGES = 16, 256
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,8 @@ def main(arguments: list[str] | None = None) -> None:
         search |= strategy.facts()
     deployed = DeployedNetwork(run.network, strategy).eval()
     if options.strategy == 'fast' and len(images):
-        few = images[np.random.default_rng(0).permutation(len(images))[:MAX_COMPARED_IMAGES]]
+        count = max(LEAST_COMPARED_IMAGES, MAX_COMPARED_IMAGES * 5 // n)     # all n are decoded
+        few = images[np.random.default_rng(0).permutation(len(images))[:count]]
         search['agreement'] = search_agreement(run.network, few, strategy)
     calibration = calibrate(deployed, images)
     labels = options.labels or [f'identity {j}' for j in range(n)]

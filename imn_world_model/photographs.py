@@ -26,7 +26,7 @@ NOISE = 0.02
 # How often something stands in the way, and its largest side as a share of the picture's.
 ERASED, ERASED_SIDE = 0.3, 0.5
 # How often the background is exchanged; how often a texture takes its place.
-EXCHANGED, TEXTURED = 0.5, 0.5
+EXCHANGED, TEXTURED = 0.5, 0.3
 TEXTURES = 256
 # A cut-out of less or more of the picture than this is no object.
 SMALLEST, LARGEST = 0.04, 0.9

@@ -1,5 +1,4 @@
 """The deployed search: the winner of Eq. (9) from two sketches and a few full decodes."""
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from imn_world_model.score import REFERENCE_PIXELS
 from imn_world_model.winner import (
     Answer,
     Question,
-    exhaustive_scores,
+    candidate_scores,
+    coarse_errors,
     image_errors,
     preselect,
 )
@@ -201,13 +201,15 @@ def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
     rows: list[Tensor] = []
 
     def record(_: Decoder, question: Question) -> Answer:
-        scores = exhaustive_scores(decoder, replace(question, decoded_price=None))   # (B, P, n)
-        hidden = decoder.hidden_of_candidates(
-            subset_transforms(question.comp_T), question.identity_T).flatten(1, 2)
-        best = scores.flatten(1).topk(min(FITTED, hidden.shape[1]), dim=1).indices
-        rows.append(_rows(hidden, best))                                 # (B, FITTED, hidden)
-        found.append(scores.argmax(1))                                   # (B, n)
-        return Answer(scores.amax(1), scores.argmax(1))
+        subset_T = subset_transforms(question.comp_T)
+        # Of many identities those that do best with all modules: the others never win.
+        chosen = preselect(decoder, question, subset_T[:, -1], coarse_errors(decoder, question))
+        hidden = chosen.hidden_of_candidates(decoder, question, subset_T)
+        scores = candidate_scores(decoder, question, chosen, hidden)     # (B, P, K)
+        best = scores.flatten(1).topk(min(FITTED, scores[0].numel()), dim=1).indices
+        rows.append(_rows(hidden.flatten(1, 2), best))                   # (B, FITTED, hidden)
+        found.append(scores.argmax(1))                                   # (B, K)
+        return chosen.answer(-scores.amax(1), scores.argmax(1))
 
     parts = np.array_split(images, -(-len(images) // BATCH))
     seen_parts = [observe(network, part, strategy=record)

@@ -72,20 +72,48 @@ def exhaustive_scores(decoder: Decoder, question: Question, chunk: int = 31) -> 
     subset_T = subset_transforms(question.comp_T)
     hidden = decoder.hidden_of_candidates(subset_T, question.identity_T)   # (B, P, n, hidden)
     num_images, num_subsets, n = hidden.shape[:3]
-    per_image = hidden.flatten(1, 2)                                       # (B, P*n, hidden)
-    target = decoder.nested(question.image)
-    errors = [image_errors(decoder, decoder.cells(part), target)
-              for part in per_image.split(chunk, dim=1)]
-    loss = question.image_weight * torch.cat(errors, 1).unflatten(1, (num_subsets, n))
-    loss = loss + question.price[:, :, None]
-    if question.identity_price is not None:
-        loss = loss + question.identity_price[:, None, :]
+    everyone = Chosen(torch.arange(n, device=hidden.device)[None])
+    loss = -candidate_scores(decoder, question, everyone, hidden, chunk)
     if question.decoded_price is not None:
         number = torch.arange(num_subsets * n, device=loss.device).expand(num_images, -1)
         parts = [question.decoded_price(part // n, part % n)
                  for part in number.split(chunk, dim=1)]
         loss = loss + torch.cat(parts, 1).unflatten(1, (num_subsets, n))
     return -loss
+
+
+def candidate_scores(decoder: Decoder, question: Question, chosen: 'Chosen', hidden: Tensor,
+                     chunk: int = 31) -> Tensor:
+    """
+    Decode candidates in full; the price that takes decoding is left out.
+
+    :param chosen: K identities of each image.
+    :param hidden: (B, P, K, hidden), the candidates' first layers.
+    :param chunk: candidates of each image decoded at once, a bound on memory.
+    :return: ``score`` (B, P, K).
+    """
+    target = decoder.nested(question.image)
+    errors = [image_errors(decoder, decoder.cells(part), target)
+              for part in hidden.flatten(1, 2).split(chunk, dim=1)]
+    loss = question.image_weight * torch.cat(errors, 1).unflatten(1, hidden.shape[1:3])
+    loss = loss + question.price[:, :, None]
+    if question.identity_price is not None:
+        loss = loss + chosen.price(question.identity_price)[:, None]
+    return -loss
+
+
+def coarse_errors(decoder: Decoder, question: Question) -> Callable[[Tensor], Tensor]:
+    """
+    The early head's estimate of the weighted image error.
+
+    :return: from first layers (B, ..., hidden) to estimates (B, ...).
+    """
+    target = F.adaptive_avg_pool2d(question.image, decoder.coarse_size)
+
+    def error(hidden: Tensor) -> Tensor:
+        wanted = target[(slice(None), *[None] * (hidden.dim() - 2))]
+        return question.image_weight * image_loss(decoder.coarse(hidden), wanted)
+    return error
 
 
 def coarse_to_fine(decoder: Decoder, question: Question) -> Answer:
@@ -97,12 +125,7 @@ def coarse_to_fine(decoder: Decoder, question: Question) -> Answer:
     those are looked at that do best with all modules, see :func:`preselect`.
     """
     subset_T = subset_transforms(question.comp_T)
-    target = F.adaptive_avg_pool2d(question.image, decoder.coarse_size)
-
-    def coarse_error(hidden: Tensor) -> Tensor:
-        wanted = target[(slice(None), *[None] * (hidden.dim() - 2))]
-        return question.image_weight * image_loss(decoder.coarse(hidden), wanted)
-
+    coarse_error = coarse_errors(decoder, question)
     chosen = preselect(decoder, question, subset_T[:, -1], coarse_error)
     hidden = chosen.hidden_of_candidates(decoder, question, subset_T)      # (B, P, K, hidden)
     guess = coarse_error(hidden) + question.price[:, :, None]

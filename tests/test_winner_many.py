@@ -1,0 +1,114 @@
+"""Many identities: a search that looks at few of them, and a recognizer that names them."""
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from imn_world_model.config import preset
+from imn_world_model.data.frames import DataOptions
+from imn_world_model.evaluate import search_agreement
+from imn_world_model.export import Calibration, export_onnx, run_metadata
+from imn_world_model.identities import ClipMemory
+from imn_world_model.inference import OUTPUTS, ImnModel
+from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.run import Run
+from imn_world_model.shortlist import fit_shortlist
+from imn_world_model.winner import MAX_IDENTITIES, coarse_to_fine, exhaustive
+
+N = 30
+# Untrained decoders are wrong by thousands: the recognizer's word must count against that.
+WEIGHT = 20_000.0
+
+
+def images(count: int, seed: int) -> np.ndarray:
+    """:return: (count, 32, 32, 3) uint8, smooth: a convolution tells noise from noise badly."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(1, 256, (count, 4, 4, 3), dtype=np.uint8)
+    return small.repeat(8, 1).repeat(8, 2)
+
+
+@pytest.fixture(scope='module')
+def network() -> IndependentModularNetwork:
+    torch.manual_seed(0)
+    config = preset('debug')
+    model = replace(config.model, num_identities=N, recognizer='conv', matrix_size=8,
+                    recognizer_channels=(8, 16), recognizer_features=12)
+    loss = replace(config.loss, recognition_weight=WEIGHT)
+    network = IndependentModularNetwork(model, loss)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if not name.startswith('recognizer'):
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        for _ in range(20):                           # running means of the batch normalisation
+            network.encode(torch.from_numpy(images(64, 9)).movedim(-1, 1).float() / 255)
+        # Each identity looks like one of N images, and images do not look alike.
+        network.eval()
+        recognizer = network.recognizer
+        assert recognizer is not None
+        seen = torch.from_numpy(images(N, 8)).movedim(-1, 1).float() / 255
+        recognizer.head.bias.copy_(-recognizer.head.weight @ recognizer._pooled(seen).mean(0))
+        recognizer.write(network.identities.matrices, recognizer.features(seen))
+    return network
+
+
+@torch.no_grad()
+def test_preselected_identities_hold_the_winner(network: IndependentModularNetwork) -> None:
+    assert MAX_IDENTITIES < N
+    fresh = images(60, seed=1)
+    pixels = torch.from_numpy(fresh).movedim(-1, 1).float() / 255
+    assert len(network(pixels, exhaustive).identity.unique()) > 8
+    assert search_agreement(network, fresh, coarse_to_fine)['identity'] >= 0.85
+    fitted = fit_shortlist(network, images(120, seed=0), progress=False)
+    assert search_agreement(network, fresh, fitted)['identity'] >= 0.85
+
+
+@torch.no_grad()
+def test_identities_not_looked_at_never_win(network: IndependentModularNetwork) -> None:
+    pixels = torch.from_numpy(images(20, seed=2)).movedim(-1, 1).float() / 255
+    encoding = network.encode(pixels)
+    fast = network.search(pixels, encoding, coarse_to_fine).identity_scores
+    true = network.search(pixels, encoding, exhaustive).identity_scores
+    winner = fast.argmax(1, keepdim=True)
+    # The winner's score is one that a decode gave, no better than that of the best subset.
+    assert (fast.gather(1, winner) <= true.gather(1, winner) * (1 - 1e-6) + 1e-2).all()
+    assert torch.isfinite(fast).all()
+
+
+@torch.no_grad()
+def test_recognizer_speaks_in_the_score(network: IndependentModularNetwork) -> None:
+    pixels = torch.from_numpy(images(8, seed=3)).movedim(-1, 1).float() / 255
+    encoding = network.encode(pixels)
+    with_it = network.search(pixels, encoding, exhaustive).identity_scores
+    without = network.search(pixels, replace(encoding, evidence=None), exhaustive).identity_scores
+    torch.testing.assert_close(with_it - without, WEIGHT * encoding.evidence, atol=0.5, rtol=1e-4)
+
+
+def test_exported_file_matches_torch_with_a_recognizer(network: IndependentModularNetwork,
+                                                       tmp_path: Path) -> None:
+    strategy = fit_shortlist(network, images(60, seed=0), progress=False)
+    config = replace(preset('debug'), model=network.config, loss=network.loss_config)
+    run = Run(tmp_path, config, network, DataOptions(), (), 'abc', 1)
+    metadata = run_metadata(run, 'many', [f'thing {j}' for j in range(N)], Calibration(-1e9, 20.0))
+    export_onnx(network, tmp_path / 'many.onnx', metadata, images(16, 5), strategy)
+    winner = ImnModel(tmp_path / 'many.onnx', ['cpu']).predict(images(7, seed=6))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images(7, seed=6)).movedim(-1, 1).float() / 255,
+                           strategy)
+    assert winner.identity_scores.shape == (7, N) and OUTPUTS[0] == 'identity'
+    assert winner.identity.tolist() == expected.identity.tolist()
+    np.testing.assert_allclose(winner.identity_scores, expected.identity_scores, rtol=1e-3)
+
+
+def test_clip_memory_changes_over_only_in_the_long_run() -> None:
+    memory = ClipMemory(3, 4)
+    memory.begin(torch.tensor([0, 1, 2]), lead=10.0)
+    assert memory.assign(torch.tensor([2, 0, 1])).tolist() == [2, 0, 1]
+    scores = torch.tensor([[-30.0, -30.0, -30.0, 0.0]] * 2)
+    clip = torch.tensor([1, 1])                       # two frames of clip 1 prefer identity 3
+    memory.observe(clip, scores)
+    assert memory.assign(torch.tensor([0, 1, 2])).tolist() == [0, 1, 2]
+    for _ in range(20):
+        memory.observe(clip, scores)
+    assert memory.assign(torch.tensor([0, 1, 2])).tolist() == [0, 3, 2]
