@@ -213,7 +213,8 @@ def run_metadata(run: Run, name: str, labels: list[str], calibration: Calibratio
 
     :param search: how the winner is found, and how often that is the exhaustive search's.
     """
-    config = {**to_dict(run.config), 'crop': asdict(run.data_options.crop)}
+    config = {**to_dict(run.config), 'crop': asdict(run.data_options.crop),
+              'regions': asdict(run.data_options.regions)}
     return {'imn_format_version': FORMAT_VERSION, 'name': name, 'labels': json.dumps(labels),
             'config': json.dumps(config), 'training_data_hash': run.data_hash,
             'novelty_threshold': repr(calibration.novelty_threshold),

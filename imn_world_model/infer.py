@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from imn_world_model.cli import atomic_path, run_cli
+from imn_world_model.data.regions import Regions, cut, finder
 from imn_world_model.data.sources import RawFrame, Source, SourceReport, find_sources, read_frames
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel, Winner
@@ -57,9 +58,13 @@ def _prepared(model: ImnModel, source: Source, topics: tuple[str, ...],
         yield from _h5_frames(model, source.path)
         return
 
+    find = finder(source, topics, Regions(**model.regions))
+
     def load(frame: RawFrame) -> np.ndarray | UserError:
         try:
-            return model.prepare(frame.load(model.halvings))
+            rgb = frame.load(None if find else model.halvings)
+            box = find(frame, rgb) if find else None
+            return model.prepare(rgb) if box is None else cut(rgb, box, model.image_size)
         except UserError as error:
             return error
 

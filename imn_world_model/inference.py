@@ -96,6 +96,9 @@ class ImnModel:
             self.matrix_dim: int = sizes['matrix_size']
             roi = config['crop']['roi']
             self.crop = Crop(config['crop']['mode'], tuple(roi) if roi else None)
+            regions = config.get('regions', {})
+            # How training cut objects out of larger pictures, see data.regions; empty for not.
+            self.regions: dict[str, Any] = regions if any(regions.values()) else {}
             for name, number, output in (
                     ('num_identities', self.num_identities, 'identity_scores'),
                     ('num_modules', self.num_modules, 'active'),

@@ -5,12 +5,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
+from imn_world_model.config import preset
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.data.regions import Background, Regions, cut
+from imn_world_model.data.sources import SourceReport, find_sources
 from imn_world_model.errors import UserError
+from imn_world_model.export import Calibration, export_onnx, run_metadata
+from imn_world_model.infer import answers
+from imn_world_model.inference import ImnModel
+from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.photographs import texture
+from imn_world_model.run import Run
 
 SECOND = 10 ** 9
 
@@ -103,3 +111,24 @@ def test_a_topic_without_boxes_is_named(tmp_path: Path) -> None:
 def test_boxes_and_auto_exclude_each_other() -> None:
     with pytest.raises(UserError, match='exclude each other'):
         Regions(boxes='/truth', auto=True)
+
+
+def test_infer_cuts_as_training_did(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = preset('debug')
+    network = IndependentModularNetwork(config.model, config.loss).eval()
+    path = bag(tmp_path)
+    seen = {}
+    for name, regions in (('whole', Regions()), ('cut', Regions(auto=True))):
+        run = Run(tmp_path, config, network, DataOptions(size=32, regions=regions), (), 'abc', 1)
+        metadata = run_metadata(run, name, ['a', 'b', 'c'], Calibration(-1e9, 20.0))
+        export_onnx(network, tmp_path / f'{name}.onnx', metadata, np.zeros((0,)))
+        model = ImnModel(tmp_path / f'{name}.onnx', ['cpu'])
+        source = find_sources([path])[0]
+        seen[name] = [answer['latent_mean'] for answer in
+                      answers(model, source, (), 8, SourceReport())]
+        frames = load_frames([path], DataOptions(size=32, regions=regions, still=0.0,
+                                                 cache_dir=tmp_path / 'cache'), progress=False)
+        expected = model.predict(frames.images[:]).latent_mean
+        np.testing.assert_allclose(seen[name], expected, atol=1e-5)
+    assert np.abs(np.subtract(seen['whole'], seen['cut'])).max() > 1e-3
