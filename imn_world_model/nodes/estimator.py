@@ -4,7 +4,7 @@ State estimation on top of perception: filters the Lie-algebra coordinates of wh
     ros2 run imn_world_model state_estimator
 
 Subscribes to `identity` and `transform`, publishes `state` (imn_msgs/State), all in its namespace;
-each camera, told apart by frame_id, is filtered by itself.
+each camera, told apart by source_topic (frame_id where that is empty), is filtered by itself.
 """
 import sys
 from dataclasses import fields
@@ -55,7 +55,7 @@ class EstimatorNode(Node):
         self._labels[message.identity] = message.label
 
     def _on_transform(self, message: Transform) -> None:
-        camera = message.header.frame_id
+        camera = message.source_topic or message.header.frame_id
         track = self._tracks.setdefault(camera, Track(self._options))
         stamp = message.header.stamp
         try:
@@ -69,7 +69,8 @@ class EstimatorNode(Node):
             header=message.header, identity=estimate.identity,
             label=self._labels.get(estimate.identity, ''), mean=estimate.mean.tolist(),
             rate=estimate.rate.tolist(), covariance=estimate.covariance.ravel().tolist(),
-            accepted=estimate.accepted, updates=estimate.updates))
+            accepted=estimate.accepted, updates=estimate.updates,
+            source_topic=message.source_topic))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -91,7 +91,7 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f'cannot configure: {self._error}')
             return TransitionCallbackReturn.FAILURE
         self._error = ''
-        self._outputs = Outputs(self)
+        self._outputs = Outputs(self, self._topics)
         self._use(model)
         self._state = 'inactive'
         return super().on_configure(state)
