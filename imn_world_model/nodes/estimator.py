@@ -11,12 +11,12 @@ from dataclasses import fields
 from typing import Any
 
 from imn_msgs.msg import Identity, State, Transform
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from imn_world_model.errors import UserError
 from imn_world_model.nodes.messages import transform_to_arrays
+from imn_world_model.nodes.parameters import declare_one
 from imn_world_model.nodes.running import run_until_stopped
 from imn_world_model.tracking import Track, TrackingOptions
 
@@ -40,11 +40,9 @@ class EstimatorNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__('state_estimator', **{'namespace': 'imn', **options})
-        for field in fields(TrackingOptions):
-            self.declare_parameter(field.name, field.default, ParameterDescriptor(
-                description=DESCRIPTIONS[field.name], read_only=True))
         self._options = TrackingOptions(**{
-            field.name: self.get_parameter(field.name).value for field in fields(TrackingOptions)})
+            field.name: declare_one(self, field.name, field.default, DESCRIPTIONS[field.name],
+                                    read_only=True) for field in fields(TrackingOptions)})
         self._tracks: dict[str, Track] = {}
         self._labels: dict[int, str] = {}
         self._publisher = self.create_publisher(State, 'state', 10)
