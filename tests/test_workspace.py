@@ -59,7 +59,7 @@ def test_plain_colcon_build_brings_messages_package_and_executables(workspace):
     assert done.returncode == 0, done.stderr
     assert all(line.startswith(str(install)) for line in done.stdout.splitlines()), done.stdout
     programs = install / 'imn_world_model' / 'lib' / 'imn_world_model'
-    for name in ('perception', 'play', 'state_estimator'):
+    for name in ('perception', 'play', 'show', 'state_estimator'):
         assert os.access(programs / name, os.X_OK)
 
 
