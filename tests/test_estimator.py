@@ -163,7 +163,7 @@ def test_estimator_node_publishes_what_the_filter_says(graph, tmp_path):
     variance = np.full(DIMENSIONS, 0.04, np.float32)
 
     def transform(row, stamp):
-        return arrays_to_transform(stamp, TransformArrays(
+        return arrays_to_transform(stamp, '', TransformArrays(
             2, np.ones(3, bool), np.eye(4), np.zeros((3, 4, 4)), measured[row].reshape(3, 2),
             variance.reshape(3, 2)))
 
@@ -191,4 +191,29 @@ def test_estimator_node_publishes_what_the_filter_says(graph, tmp_path):
     np.testing.assert_allclose(last.rate, expected.rate, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(np.reshape(last.covariance, (-1, 3)), expected.covariance, 1e-5)
     node.wait_for_output('Transform.latent_mean holds 5 numbers')
+    assert node.stop()[0] == 0
+
+
+def test_estimator_node_keeps_cameras_of_one_frame_apart_by_their_topics(graph, tmp_path):
+    node = NodeProcess('imn_world_model.nodes.estimator', tmp_path / 'log')
+    states = graph.collect(State, '/imn/state')
+    transforms = graph.publisher(Transform, '/imn/transform')
+
+    def transform(topic, stamp, identity=0):
+        return arrays_to_transform(stamp, topic, TransformArrays(
+            identity, np.ones(1, bool), np.eye(2), np.zeros((1, 2, 2)),
+            np.full((1, 2), identity), np.ones((1, 2))))
+
+    ask(transforms, [states], lambda frame: transform('/else', header(frame)), 'heard')
+    states.clear()
+    for step in range(4):
+        # Both have the frame of the base, as some drivers leave it; their clocks differ.
+        for identity, topic in enumerate(('/front', '/left')):
+            stamp = header('base', 1.0 + step * 0.1 + identity * 5.0)
+            transforms.publish(transform(topic, stamp, identity))
+    wait_until(lambda: len(states) >= 8, '8 states')
+    for identity, topic in enumerate(('/front', '/left')):
+        own = [state for state in states if state.source_topic == topic]
+        assert [state.updates for state in own] == [1, 2, 3, 4]
+        assert {state.identity for state in own} == {identity}
     assert node.stop()[0] == 0

@@ -25,7 +25,7 @@ def example() -> TransformArrays:
 
 def test_arrays_survive_the_message_unchanged():
     arrays = example()
-    message = arrays_to_transform(header('camera'), arrays)
+    message = arrays_to_transform(header('camera'), '/front', arrays)
     back = transform_to_arrays(message)
     assert back.identity == arrays.identity
     for name in ('active', 'transform', 'module_transforms', 'latent_mean', 'latent_variance'):
@@ -34,7 +34,7 @@ def test_arrays_survive_the_message_unchanged():
 
 def test_message_layout_is_row_major_as_its_comments_say():
     arrays = example()
-    message = arrays_to_transform(header('camera'), arrays)
+    message = arrays_to_transform(header('camera'), '/front', arrays)
     u, L = message.dim, message.latent_dim
     assert message.transform[1 * u + 2] == arrays.transform[1, 2]
     assert message.module_transforms[2 * u * u + 3 * u + 4] == arrays.module_transforms[2, 3, 4]
@@ -42,7 +42,7 @@ def test_message_layout_is_row_major_as_its_comments_say():
 
 
 def test_contradicting_lengths_are_an_error_that_names_the_field():
-    message = arrays_to_transform(header('camera'), example())
+    message = arrays_to_transform(header('camera'), '/front', example())
     message.latent_variance = floats(np.zeros(5))
     with pytest.raises(UserError, match='Transform.latent_variance holds 5 numbers'):
         transform_to_arrays(message)

@@ -78,6 +78,7 @@ def test_cameras_that_fire_together_are_all_answered(graph, start, tiny_model):
     topics = [f'/camera{index}/compressed' for index in range(4)]
     start(model=tiny_model, image_topics=topics, qos_reliability='reliable')
     identities = graph.collect(Identity, '/imn/identity')
+    transforms = graph.collect(Transform, '/imn/transform')
     publishers = [graph.publisher(CompressedImage, topic) for topic in topics]
     for publisher in publishers:
         ask(publisher, [identities], jpeg_photo, 'heard')
@@ -87,7 +88,9 @@ def test_cameras_that_fire_together_are_all_answered(graph, start, tiny_model):
             publisher.publish(jpeg(f'{turn}/{index}', picture(index)))
         for index in range(4):
             identities.wait_for_frame(f'{turn}/{index}')
-    for index in range(4):
+    for index, topic in enumerate(topics):
+        assert {answer.source_topic for answer in [*identities, *transforms]
+                if answer.header.frame_id.endswith(f'/{index}')} == {topic}
         scores = [answer.identity_scores for answer in identities
                   if answer.header.frame_id.endswith(f'/{index}')]
         np.testing.assert_allclose(scores, [scores[0]] * 5, rtol=1e-4)

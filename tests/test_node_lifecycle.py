@@ -103,7 +103,7 @@ def test_node_without_a_good_model_says_so_and_starts_once_it_gets_one(
     bad = tmp_path / 'bad.onnx'
     if fault == 'corrupt':
         bad.write_bytes(tiny_model.read_bytes()[:5000])
-    node = start(**({} if fault == 'none' else {'model': bad}))
+    node = start(model="''" if fault == 'none' else bad)
     diagnostics = Diagnostics(graph)
     status = diagnostics.wait('imn.perception: model',
                               lambda status, values: status.level == b'\x02', 'an error')
@@ -265,7 +265,8 @@ def test_bad_settings_are_refused_with_the_choices(graph, start, tiny_model):
     for parameters, words in (
             ({'provider': 'quantum'}, 'use one of: auto'),
             ({'provider': 'cuda'}, 'install onnxruntime-gpu'),
-            ({'qos_reliability': 'maybe'}, 'use one of: best_effort, reliable'),
+            ({'qos_reliability': 'maybe'}, 'use one of: auto, best_effort, reliable'),
+            ({'image_topics': []}, 'image_topics is []; name at least one topic'),
             ({'image_topics': ['no/topic!']}, 'topic name')):
         node = start(model=tiny_model, **parameters)
         node.wait_for_output('cannot configure')
@@ -305,7 +306,10 @@ def test_diagnostics_name_provider_model_and_rates(graph, start, tiny_model):
 
 
 @pytest.mark.parametrize('arguments, words', [
-    (('-p', 'batch_wait:=1'), "expecting type 'DOUBLE'"),
+    (('-p', 'batch_wait:=1'), 'batch_wait is 1.0, out of range; it may be 0.0 to 0.1'),
+    (('-p', 'batch_wait:=long'), "batch_wait is 'long'; it must be a number"),
+    (('-p', 'image_topics:=7'), 'image_topics is 7; it must be a list of texts'),
+    (('-p', 'autostart:=[]'), 'autostart is []; it must be true or false'),
     (('-p', 'threads:=-1'), 'out of range'),
     (('-r', 'nonsense'), 'remap rule'),
     (('--params-file', '/none.yaml'), '/none.yaml')])

@@ -27,7 +27,7 @@ def play(tmp_path):
 
 
 def test_player_plays_to_whoever_listens_and_ends(graph, play):
-    node = play(bag=LOG, listener=TOPIC, rate=8.0)
+    node = play(bag=LOG, listener=TOPIC, rate=8)
     node.wait_for_output('waiting for a subscriber')
     images = graph.collect(CompressedImage, TOPIC)
     wait_until(lambda: len(images) > 20, 'images')
@@ -54,7 +54,8 @@ def test_player_ends_at_once_when_told_twice(graph, play, listening):
 @pytest.mark.parametrize('parameters, words', [
     ({'bag': '/nowhere'}, '/nowhere is no readable rosbag2 recording'),
     ({'bag': LOG, 'rate': 0.0}, 'rate is 0.0; it must be above 0'),
-    ({'bag': LOG, 'rate': 2}, "expecting type 'DOUBLE'"),
+    ({'bag': LOG, 'rate': 'fast'}, "rate is 'fast'; it must be a number"),
+    ({'bag': LOG, 'rate': []}, 'rate is []; it must be a number'),
     ({'bag': LOG, 'listener': '/none'}, f'has no topic /none; it has {TOPIC}')])
 def test_player_mistakes_are_one_line_and_an_exit_code(play, parameters, words):
     node = play(**parameters)

@@ -99,6 +99,32 @@ def test_health_rates_are_those_of_the_last_seconds(monkeypatch):
     assert state.statuses('node', 'cpu', running, 2.0)[1].message == 'no image for 3.0 s'
 
 
+def test_health_warns_of_images_lost_in_the_last_seconds(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(health.time, 'monotonic', lambda: now[0])
+    state = health.Health(['/a'])
+    camera = state.sources[0]
+    camera.reliability, camera.publishers = 'best_effort', 1
+
+    def after_a_second(received, lost):
+        now[0] += 1.0
+        camera.received += received
+        camera.lost += lost
+        camera.last_received = now[0]
+        return state.statuses('node', 'cpu', health.ModelHealth('active'), 2.0)[1]
+
+    assert after_a_second(0, 0).level == b'\x00'
+    assert after_a_second(100, 2).level == b'\x00'
+    status = after_a_second(30, 10)
+    assert status.level == b'\x01'
+    assert status.message.startswith('8% of the images are lost') and 'reliable' in status.message
+    camera.reliability = 'reliable'
+    assert 'too busy' in after_a_second(30, 10).message
+    for _ in range(7):
+        status = after_a_second(30, 0)
+    assert status.level == b'\x00'
+
+
 def test_worker_answers_cameras_that_fired_together_in_one_inference_and_outlives_bad_ones(
         tiny_model):
     model = ImnModel(tiny_model)
@@ -113,7 +139,7 @@ def test_worker_answers_cameras_that_fired_together_in_one_inference_and_outlive
         return f'header {item.source}', picture(item.source)
 
     worker = InferenceWorker(model, intake, 60.0, decode, lambda *words: answers.append(words),
-                             lambda item, cause: rejected.append((item.source, cause)))
+                             lambda item, cause, _: rejected.append((item.source, cause)))
     worker.start()
     for _ in range(2):
         for source in range(4):
@@ -130,3 +156,33 @@ def test_worker_answers_cameras_that_fired_together_in_one_inference_and_outlive
         rejected.clear()
     worker.stop()
     assert not worker.is_alive()
+
+
+def test_worker_rejects_answers_that_are_not_finite_and_gives_the_others(tiny_model):
+    model = ImnModel(tiny_model)
+    answers, rejected = [], []
+
+    class Overflowing(ImnModel):
+        """The real model, but for the second row's score."""
+
+        def predict(self, images):
+            winner = super().predict(images)
+            winner.transform[1, 0, 0] = np.nan
+            return winner
+
+    intake = Intake(3)
+    worker = InferenceWorker(Overflowing(tiny_model), intake, 60.0,
+                             lambda item, _: (item.source, picture(item.source)),
+                             lambda *words: answers.append(words),
+                             lambda item, *words: rejected.append((item.source, *words)))
+    worker.start()
+    for source in range(3):
+        intake.put(arrival(source))
+    wait_until(lambda: answers, 'an answer')
+    worker.stop()
+    (_, frames, winner, _), = answers
+    assert [frame.header for frame in frames] == [0, 2]
+    assert [(source, fault) for source, cause, fault in rejected] == [(1, True)]
+    alone = model.predict(model.prepare(picture(2))[None])
+    assert winner.label[1] == alone.label[0]
+    np.testing.assert_allclose(winner.identity_scores[1], alone.identity_scores[0], rtol=1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, qos_policy_name_from_kind
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
@@ -27,7 +27,11 @@ except ImportError:  # ROS 2 Humble
 
 MAX_LOST_AT_ONCE = 10_000
 LOOK_AROUND_PERIOD = 1.0
+# Seconds without a publisher after which the log says which image topics there are.
+UNPUBLISHED_PATIENCE = 5.0
 TYPES = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
+RELIABILITIES = {'best_effort': QoSReliabilityPolicy.BEST_EFFORT,
+                 'reliable': QoSReliabilityPolicy.RELIABLE}
 
 
 class Cameras:
@@ -44,21 +48,31 @@ class Cameras:
     :param node: that the cameras belong to; gives its name, its logger and its context.
     :param health: where images are counted; its topics are full names.
     :param intake: where images go.
-    :param qos: of the subscriptions.
+    :param reliability: of the subscriptions; `auto` follows what the publishers offer.
+    :param depth: images that DDS keeps for each of them.
     """
 
-    def __init__(self, node: Node, health: Health, intake: Intake, qos: QoSProfile) -> None:
+    def __init__(self, node: Node, health: Health, intake: Intake, reliability: str,
+                 depth: int) -> None:
         self._logger = node.get_logger()
         # The command line's remappings are the owner's; they are applied to the topics already.
-        self._node = Node(f'{node.get_name()}_cameras', namespace=node.get_namespace(),
+        # The underscore hides it from `ros2 param`, which would wait for its parameter services.
+        self._node = Node(f'_{node.get_name()}_cameras', namespace=node.get_namespace(),
                           context=node.context, use_global_arguments=False,
                           start_parameter_services=False, enable_rosout=False)
         self._health = health
         self._intake = intake
-        self._qos = qos
+        self._reliability = reliability
+        self._depth = depth
+        self._own = f'{node.get_fully_qualified_name().rpartition("/")[0]}/debug_image'
         self._types = [CompressedImage if source.topic.endswith('/compressed') else Image
                        for source in health.sources]
         self._stamps = [0] * len(self._types)
+        now = time.monotonic()
+        self._published = [now] * len(self._types)
+        self._missed = [False] * len(self._types)
+        for source in health.sources:
+            source.reliability = self._wanted_reliability(source.topic, 'best_effort')
         self._subscriptions = [self._subscribe(source) for source in range(len(self._types))]
         self._timer = self._node.create_timer(LOOK_AROUND_PERIOD, self._look_around,
                                               clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -74,19 +88,32 @@ class Cameras:
     def _subscribe(self, source: int) -> Subscription | None:
         """Subscribe, or return None while this process uses the topic with another type."""
         kind = self._types[source]
+        health = self._health.sources[source]
+        qos = QoSProfile(depth=self._depth, reliability=RELIABILITIES[health.reliability])
 
         def receive(payload: bytes) -> None:
             self._receive(source, kind, payload)
 
         try:
             return self._node.create_subscription(
-                kind, self._health.sources[source].topic, receive, self._qos, raw=True,
+                kind, health.topic, receive, qos, raw=True,
                 event_callbacks=SubscriptionEventCallbacks(
                     incompatible_qos=lambda event: self._incompatible(source, event),
                     message_lost=lambda event: self._lost(source, event)))
         except rclpy_implementation.RCLError as error:
             self.warn(source, 'subscribe', f'cannot subscribe yet: {" ".join(str(error).split())}')
             return None
+
+    def _wanted_reliability(self, topic: str, present: str) -> str:
+        """:return: what suits the topic's publishers; as it is while there are none."""
+        if self._reliability != 'auto':
+            return self._reliability
+        offers = {info.qos_profile.reliability
+                  for info in self._node.get_publishers_info_by_topic(topic)}
+        if not offers:
+            return present
+        # Best effort matches every publisher, reliable loses nothing.
+        return 'reliable' if offers == {QoSReliabilityPolicy.RELIABLE} else 'best_effort'
 
     def _receive(self, source: int, kind: type, payload: bytes) -> None:
         now = time.monotonic()
@@ -98,10 +125,12 @@ class Cameras:
             health.last_received = now
 
     def _incompatible(self, source: int, event: Any) -> None:
+        if self._reliability == 'auto':
+            return    # a publisher that just came; the next look around follows it
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         health = self._health.sources[source]
         problem = (f'a publisher offers incompatible QoS ({policy}); no image comes from it. '
-                   'Set qos_reliability to best_effort, or change the publisher')
+                   'Set qos_reliability to auto or best_effort, or change the publisher')
         with self._health.lock:
             health.qos_problem = problem
         self.warn(source, 'qos', problem)
@@ -151,7 +180,7 @@ class Cameras:
                       '(a bag that loops, or a clock that was set)')
 
     def _look_around(self) -> None:
-        """Count publishers; follow a topic whose publishers turn out to be of the other type."""
+        """Count publishers; follow a topic whose publishers turn out to be other than thought."""
         for source, health in enumerate(self._health.sources):
             types = [info.topic_type
                      for info in self._node.get_publishers_info_by_topic(health.topic)]
@@ -159,9 +188,11 @@ class Cameras:
                 health.publishers = len(types)
                 if not types:
                     health.qos_problem = ''
+            self._miss(source, bool(types))
             offered = {TYPES[name] for name in types if name in TYPES}
             if types and not offered:
                 self.warn(source, 'type', f'carries {types[0]}, which is no image')
+            reliability = self._wanted_reliability(health.topic, health.reliability)
             subscription = self._subscriptions[source]
             if subscription is None:
                 self._subscriptions[source] = self._subscribe(source)
@@ -170,8 +201,30 @@ class Cameras:
                 self._node.destroy_subscription(subscription)
                 self._subscriptions[source] = None
                 self._types[source] = offered.pop()
+                health.reliability = reliability
                 self._logger.info(
                     f'{health.topic} carries {self._types[source].__name__}; subscribing to that')
+            elif reliability != health.reliability:
+                self._node.destroy_subscription(subscription)
+                health.reliability = reliability
+                self._subscriptions[source] = self._subscribe(source)
+                self._logger.info(f'{health.topic}: subscribing as {reliability}, which its '
+                                  'publishers offer')
+
+    def _miss(self, source: int, published: bool) -> None:
+        """Say once that nobody publishes a topic, and what there is in its place."""
+        now = time.monotonic()
+        if published:
+            self._published[source], self._missed[source] = now, False
+        elif not self._missed[source] and now - self._published[source] >= UNPUBLISHED_PATIENCE:
+            self._missed[source] = True
+            there = sorted(
+                name for name, types in self._node.get_topic_names_and_types()
+                if any(kind in TYPES for kind in types) and not name.startswith(self._own)
+                and self._node.count_publishers(name))
+            self._logger.warning(
+                f'{self._health.sources[source].topic}: nobody publishes this topic; image topics '
+                f'that are published: {", ".join(there) or "none"}')
 
     def close(self) -> None:
         """Unsubscribe."""

@@ -4,19 +4,19 @@ State estimation on top of perception: filters the Lie-algebra coordinates of wh
     ros2 run imn_world_model state_estimator
 
 Subscribes to `identity` and `transform`, publishes `state` (imn_msgs/State), all in its namespace;
-each camera, told apart by frame_id, is filtered by itself.
+each camera, told apart by source_topic (frame_id where that is empty), is filtered by itself.
 """
 import sys
 from dataclasses import fields
 from typing import Any
 
 from imn_msgs.msg import Identity, State, Transform
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from imn_world_model.errors import UserError
 from imn_world_model.nodes.messages import transform_to_arrays
+from imn_world_model.nodes.parameters import declare_one
 from imn_world_model.nodes.running import run_until_stopped
 from imn_world_model.tracking import Track, TrackingOptions
 
@@ -40,11 +40,9 @@ class EstimatorNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__('state_estimator', **{'namespace': 'imn', **options})
-        for field in fields(TrackingOptions):
-            self.declare_parameter(field.name, field.default, ParameterDescriptor(
-                description=DESCRIPTIONS[field.name], read_only=True))
         self._options = TrackingOptions(**{
-            field.name: self.get_parameter(field.name).value for field in fields(TrackingOptions)})
+            field.name: declare_one(self, field.name, field.default, DESCRIPTIONS[field.name],
+                                    read_only=True) for field in fields(TrackingOptions)})
         self._tracks: dict[str, Track] = {}
         self._labels: dict[int, str] = {}
         self._publisher = self.create_publisher(State, 'state', 10)
@@ -55,7 +53,7 @@ class EstimatorNode(Node):
         self._labels[message.identity] = message.label
 
     def _on_transform(self, message: Transform) -> None:
-        camera = message.header.frame_id
+        camera = message.source_topic or message.header.frame_id
         track = self._tracks.setdefault(camera, Track(self._options))
         stamp = message.header.stamp
         try:
@@ -69,7 +67,8 @@ class EstimatorNode(Node):
             header=message.header, identity=estimate.identity,
             label=self._labels.get(estimate.identity, ''), mean=estimate.mean.tolist(),
             rate=estimate.rate.tolist(), covariance=estimate.covariance.ravel().tolist(),
-            accepted=estimate.accepted, updates=estimate.updates))
+            accepted=estimate.accepted, updates=estimate.updates,
+            source_topic=message.source_topic))
 
 
 def main(arguments: list[str] | None = None) -> int:

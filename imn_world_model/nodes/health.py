@@ -11,6 +11,8 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 RATE_WINDOW = 5.0
 LATENCIES_KEPT = 1000
 LOG_PERIOD = 5.0
+# Share of lost images worth a warning: one now and then is nothing to act on.
+LOST_SHARE = 0.03
 
 
 @dataclass
@@ -30,6 +32,7 @@ class SourceHealth:
     :param last_received: time.monotonic() of the newest image, or of the start.
     :param qos_problem: names the policy on which a publisher is incompatible, empty if none.
     :param publishers: publishers on the topic when last looked at.
+    :param reliability: of the subscription, `reliable` or `best_effort`.
     """
 
     topic: str
@@ -44,6 +47,22 @@ class SourceHealth:
     last_received: float = field(default_factory=time.monotonic)
     qos_problem: str = ''
     publishers: int = 0
+    reliability: str = ''
+
+
+@dataclass(frozen=True)
+class Rates:
+    """
+    What happened on one topic in the last seconds.
+
+    :param received: images per second in.
+    :param answered: answers per second out.
+    :param lost: share of the images that DDS reported lost.
+    """
+
+    received: float
+    answered: float
+    lost: float
 
 
 @dataclass(frozen=True)
@@ -75,7 +94,8 @@ class Health:
         self.sources = [SourceHealth(topic) for topic in topics]
         self._latency: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._inference: deque[float] = deque(maxlen=LATENCIES_KEPT)
-        self._history: deque[tuple[float, list[tuple[int, int]]]] = deque()
+        self._history: deque[tuple[float, np.ndarray]] = deque()
+        self._fault = ('', float('-inf'))
         self._logged: dict[tuple[str, str], tuple[float, int]] = {}
 
     def add_batch(self, sources: list[int], latencies: list[float], inference: float) -> None:
@@ -91,6 +111,22 @@ class Health:
                 self.sources[source].answered += 1
             self._latency.extend(latencies)
             self._inference.append(inference)
+
+    def add_bad(self, source: int, cause: str, model_at_fault: bool) -> None:
+        """
+        Count an image that got no answer.
+
+        :param source: index of its camera.
+        :param cause: what was wrong.
+        :param model_at_fault: whether with the model rather than with the image.
+        """
+        now = time.monotonic()
+        with self.lock:
+            health = self.sources[source]
+            health.bad += 1
+            health.last_error, health.last_bad = cause, now
+            if model_at_fault:
+                self._fault = (cause, now)
 
     def may_log(self, topic: str, cause: str) -> str | None:
         """
@@ -122,25 +158,26 @@ class Health:
         now = time.monotonic()
         with self.lock:
             rates = self._rates(now)
-            statuses = [self._model_status(node, model)]
+            statuses = [self._model_status(node, model, now)]
             if model.state == 'active':
-                statuses += [source_status(node, source, rate, now, image_timeout)
-                             for source, rate in zip(self.sources, rates)]
+                statuses += [source_status(node, source, own, now, image_timeout)
+                             for source, own in zip(self.sources, rates)]
         for status in statuses:
             status.hardware_id = hardware
         return statuses
 
-    def _rates(self, now: float) -> list[tuple[float, float]]:
-        counts = [(source.received, source.answered) for source in self.sources]
+    def _rates(self, now: float) -> list[Rates]:
+        counts = np.array([(source.received, source.answered, source.lost)
+                           for source in self.sources]).reshape(-1, 3)
         self._history.append((now, counts))
         while len(self._history) > 2 and now - self._history[0][0] > RATE_WINDOW:
             self._history.popleft()
         before, old = self._history[0]
         seconds = max(now - before, 1e-9)
-        return [((received - old_received) / seconds, (answered - old_answered) / seconds)
-                for (received, answered), (old_received, old_answered) in zip(counts, old)]
+        return [Rates(received / seconds, answered / seconds, lost / max(received + lost, 1))
+                for received, answered, lost in (counts - old).tolist()]
 
-    def _model_status(self, node: str, model: ModelHealth) -> DiagnosticStatus:
+    def _model_status(self, node: str, model: ModelHealth, now: float) -> DiagnosticStatus:
         values = [('state', model.state), *model.details]
         for name, seconds in (('latency', self._latency), ('inference', self._inference)):
             if seconds:
@@ -148,6 +185,8 @@ class Health:
                 values += [(f'{name} p50 (ms)', f'{p50:.2f}'), (f'{name} p99 (ms)', f'{p99:.2f}')]
         if model.error:
             level, message = DiagnosticStatus.ERROR, model.error
+        elif now - self._fault[1] < RATE_WINDOW:
+            level, message = DiagnosticStatus.ERROR, self._fault[0]
         elif model.fallback:
             level, message = DiagnosticStatus.WARN, model.fallback
         elif model.state != 'active':
@@ -157,14 +196,14 @@ class Health:
         return diagnostic_status(f'{node}: model', level, message, values)
 
 
-def source_status(node: str, source: SourceHealth, rate: tuple[float, float], now: float,
+def source_status(node: str, source: SourceHealth, rates: Rates, now: float,
                   image_timeout: float) -> DiagnosticStatus:
     """
     Sum up one camera.
 
     :param node: name that the status begins with.
     :param source: its counts.
-    :param rate: images per second in, answers per second out.
+    :param rates: of the last seconds.
     :param now: time.monotonic().
     :param image_timeout: seconds without an image that are worth a warning.
     """
@@ -177,15 +216,21 @@ def source_status(node: str, source: SourceHealth, rate: tuple[float, float], no
         level, message = DiagnosticStatus.WARN, f'no image for {silent:.1f} s'
     elif now - source.last_bad < RATE_WINDOW:
         level, message = DiagnosticStatus.WARN, f'bad image: {source.last_error}'
+    elif rates.lost > LOST_SHARE:
+        remedy = ('set qos_reliability to auto or reliable, and let the publisher offer reliable'
+                  if source.reliability == 'best_effort' else
+                  'machine or network is too busy; lower the rate or the size of the images')
+        level, message = DiagnosticStatus.WARN, (
+            f'{rates.lost:.0%} of the images are lost on their way; {remedy}')
     else:
-        level, message = DiagnosticStatus.OK, f'{rate[1]:.1f} answers/s'
+        level, message = DiagnosticStatus.OK, f'{rates.answered:.1f} answers/s'
     return diagnostic_status(f'{node}: {source.topic}', level, message, [
-        ('rate in (Hz)', f'{rate[0]:.2f}'), ('rate out (Hz)', f'{rate[1]:.2f}'),
+        ('rate in (Hz)', f'{rates.received:.2f}'), ('rate out (Hz)', f'{rates.answered:.2f}'),
         ('received', str(source.received)), ('answered', str(source.answered)),
         ('dropped', str(source.dropped)), ('lost by DDS', str(source.lost)),
         ('bad', str(source.bad)), ('time jumps', str(source.time_jumps)),
         ('publishers', str(source.publishers)), ('last error', source.last_error),
-        ('QoS', source.qos_problem or 'compatible'),
+        ('QoS', source.qos_problem or 'compatible'), ('reliability', source.reliability),
     ])
 
 

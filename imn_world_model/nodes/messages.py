@@ -43,11 +43,12 @@ def floats(values: np.ndarray) -> array:
     return flat
 
 
-def identity_message(header: Any, winner: Winner, row: int, model: str) -> Identity:
+def identity_message(header: Any, topic: str, winner: Winner, row: int, model: str) -> Identity:
     """
     Build what is published on `identity`.
 
     :param header: std_msgs/Header of the source image, passed on unchanged.
+    :param topic: full name of the topic that the image came on.
     :param winner: the model's answers to a batch.
     :param row: of this image in the batch.
     :param model: the model's name.
@@ -61,27 +62,30 @@ def identity_message(header: Any, winner: Winner, row: int, model: str) -> Ident
         identity_scores=floats(winner.identity_scores[row]),
         novel=bool(winner.novel[row]),
         model=model,
+        source_topic=topic,
     )
 
 
-def transform_message(header: Any, winner: Winner, row: int) -> Transform:
+def transform_message(header: Any, topic: str, winner: Winner, row: int) -> Transform:
     """
     Build what is published on `transform`.
 
     :param header: std_msgs/Header of the source image, passed on unchanged.
+    :param topic: full name of the topic that the image came on.
     :param winner: the model's answers to a batch.
     :param row: of this image in the batch.
     """
-    return arrays_to_transform(header, TransformArrays(
+    return arrays_to_transform(header, topic, TransformArrays(
         int(winner.identity[row]), winner.active[row], winner.transform[row],
         winner.module_transforms[row], winner.latent_mean[row], winner.latent_variance[row]))
 
 
-def arrays_to_transform(header: Any, arrays: TransformArrays) -> Transform:
+def arrays_to_transform(header: Any, topic: str, arrays: TransformArrays) -> Transform:
     """
     Flatten matrices into a message.
 
     :param header: std_msgs/Header.
+    :param topic: that the image came on.
     :param arrays: the numbers, in their shapes.
     """
     return Transform(
@@ -94,6 +98,7 @@ def arrays_to_transform(header: Any, arrays: TransformArrays) -> Transform:
         module_transforms=floats(arrays.module_transforms),
         latent_mean=floats(arrays.latent_mean),
         latent_variance=floats(arrays.latent_variance),
+        source_topic=topic,
     )
 
 

@@ -23,10 +23,12 @@ class Outputs:
     Publishers of the answers; they publish while the node is active.
 
     :param node: that publishes.
+    :param topics: full names of the camera topics.
     """
 
-    def __init__(self, node: LifecycleNode) -> None:
+    def __init__(self, node: LifecycleNode, topics: list[str]) -> None:
         self._node = node
+        self._topics = topics
         self._identity = node.create_lifecycle_publisher(Identity, 'identity', RESULTS)
         self._transform = node.create_lifecycle_publisher(Transform, 'transform', RESULTS)
         self._labels = node.create_lifecycle_publisher(Labels, 'labels', LATCHED)
@@ -51,8 +53,9 @@ class Outputs:
         :param winner: answers to the batch.
         :param row: of the image in the batch.
         """
-        self._identity.publish(identity_message(frame.header, winner, row, model.name))
-        self._transform.publish(transform_message(frame.header, winner, row))
+        topic = self._topics[frame.arrival.source]
+        self._identity.publish(identity_message(frame.header, topic, winner, row, model.name))
+        self._transform.publish(transform_message(frame.header, topic, winner, row))
 
     def publish_extras(self, frame: Frame, winner: Winner, row: int) -> None:
         """

@@ -1,26 +1,29 @@
-"""Parameters of the perception node: declared with descriptions and ranges, read as a whole."""
+"""Parameters of the nodes: declared with descriptions and ranges, read as a whole."""
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
 from imn_world_model.errors import UserError
 from imn_world_model.session import PROVIDERS
 
 PROVIDER_CHOICES = ('auto', *PROVIDERS)
-RELIABILITIES = {
-    'best_effort': QoSReliabilityPolicy.BEST_EFFORT,
-    'reliable': QoSReliabilityPolicy.RELIABLE,
-}
+RELIABILITY_CHOICES = ('auto', 'best_effort', 'reliable')
+RANGES: dict[str, tuple[float, float]] = {
+    'threads': (0, 256), 'qos_depth': (1, 100), 'batch_wait': (0.0, 0.1),
+    'image_timeout': (0.1, 3600.0)}
 # These may change while images flow; the others shape subscriptions or the model's session.
 CHANGEABLE = ('model', 'batch_wait', 'image_timeout')
+KINDS = {float: 'a number', int: 'a whole number', str: 'a text', bool: 'true or false',
+         tuple: 'a list of texts'}
 
 
 @dataclass(frozen=True)
 class Settings:
     """
-    Values of the parameters; defaults here, meaning in `declare`.
+    Values of the parameters; defaults here (but the model's), meaning in `declare`.
 
     :raises UserError: on a value outside the choices.
     """
@@ -29,14 +32,15 @@ class Settings:
     image_topics: tuple[str, ...] = ('image_raw',)
     provider: str = 'auto'
     threads: int = 0
-    qos_reliability: str = 'best_effort'
+    qos_reliability: str = 'auto'
     qos_depth: int = 5
     batch_wait: float = 0.002
     image_timeout: float = 2.0
     autostart: bool = True
 
     def __post_init__(self) -> None:
-        for name, choices in (('provider', PROVIDER_CHOICES), ('qos_reliability', RELIABILITIES)):
+        for name, choices in (('provider', PROVIDER_CHOICES),
+                              ('qos_reliability', RELIABILITY_CHOICES)):
             if getattr(self, name) not in choices:
                 raise UserError(f'parameter {name} is {getattr(self, name)!r}; '
                                 f'use one of: {", ".join(choices)}')
@@ -47,51 +51,121 @@ class Settings:
             raise UserError(f'parameter image_topics names a topic twice: '
                             f'{list(self.image_topics)}')
 
-    @property
-    def qos(self) -> QoSProfile:
-        """Quality of service of the image subscriptions."""
-        return QoSProfile(depth=self.qos_depth, reliability=RELIABILITIES[self.qos_reliability])
+
+def convert(name: str, value: Any, default: Any) -> Any:
+    """
+    Bring a value to the type of its parameter's default.
+
+    :param name: of the parameter.
+    :param value: a whole number will do for a number, a text with commas for a list of texts.
+    :param default: of the parameter; a tuple stands for a list of texts.
+    :raises UserError: for another type, or outside the parameter's range.
+    """
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    elif isinstance(default, tuple):
+        # An empty list comes without a type, as None (ros2/rclpy#912).
+        words = value.split(',') if isinstance(value, str) else [] if value is None else value
+        if isinstance(words, (list, tuple)) and all(isinstance(word, str) for word in words):
+            value = tuple(word.strip() for word in words)
+    if type(value) is not type(default):
+        raise UserError(f'parameter {name} is {[] if value is None else value!r}; '
+                        f'it must be {KINDS[type(default)]}')
+    low, high = RANGES.get(name, (value, value))
+    if name in RANGES and not low <= value <= high:
+        raise UserError(f'parameter {name} is {value}, out of range; it may be {low} to {high}')
+    return value
+
+
+def declare_one(node: Node, name: str, default: Any, text: str, read_only: bool = False) -> Any:
+    """
+    Declare a parameter.
+
+    :param node: which gets it.
+    :param name: of the parameter.
+    :param default: its value if none is given; decides the type.
+    :param text: what it means.
+    :param read_only: whether it may not change later.
+    :return: its value, of the default's type.
+    :raises UserError: when the value given has another type or lies out of range.
+    """
+    low, high = RANGES.get(name, (None, None))
+    whole = isinstance(default, int)
+    descriptor = ParameterDescriptor(
+        description=text, read_only=read_only,
+        # rclpy would refuse 5 for 5.0, and /front/image_raw for a list.
+        dynamic_typing=isinstance(default, (float, tuple)),
+        integer_range=[IntegerRange(from_value=low, to_value=high, step=1)]
+        if low is not None and whole else [],
+        floating_point_range=[FloatingPointRange(from_value=low, to_value=high)]
+        if low is not None and not whole else [])
+    start = list(default) if isinstance(default, tuple) else default
+    # rclpy's get_parameter raises where an empty list left a parameter without a value.
+    value = node.declare_parameter(name, start, descriptor).value
+    return convert(name, value, default)
 
 
 def declare(node: Node) -> None:
     """
-    Declare every parameter.
+    Declare every parameter of the perception node.
 
     :param node: which gets them.
+    :raises UserError: when a value given has the wrong type or lies out of range.
     """
-    def describe(name: str, text: str, **limits: list) -> None:
-        default = getattr(Settings, name)
-        node.declare_parameter(name, list(default) if isinstance(default, tuple) else default,
-                               ParameterDescriptor(description=text, **limits))
+    def describe(name: str, text: str) -> None:
+        default = shipped_model() if name == 'model' else getattr(Settings, name)
+        declare_one(node, name, default, text)
 
-    describe('model', 'Path of an exported .onnx file. Setting it while the node runs loads the '
-             'new model and swaps it in; a bad file is refused and the old model goes on.')
-    describe('image_topics', 'Camera topics, sensor_msgs/Image or CompressedImage in any mix. A '
-             'name that ends in /compressed is taken for compressed until a publisher shows.')
+    describe('model', 'Path of an exported .onnx file; by default the demo model that comes with '
+             'the package. Setting it while the node runs loads the new model and swaps it in; a '
+             'bad file is refused and the old model goes on.')
+    describe('image_topics', 'Camera topics, sensor_msgs/Image or CompressedImage in any mix: a '
+             'list, or a text with commas. A name that ends in /compressed is taken for '
+             'compressed until a publisher shows.')
     describe('provider', f'Where the model runs: {", ".join(PROVIDER_CHOICES)}. Only auto may '
              'fall back to another provider, and diagnostics then say so.')
-    describe('threads', 'Threads of one inference; 0 lets ONNX Runtime use every core.',
-             integer_range=[IntegerRange(from_value=0, to_value=256, step=1)])
-    describe('qos_reliability', f'Of the image subscriptions: {", ".join(RELIABILITIES)}. '
-             'best_effort matches every publisher; reliable also brings uncompressed images whole '
-             'that a busy machine would otherwise lose.')
-    describe('qos_depth', 'Images that DDS keeps until the node takes them all; the newest wins.',
-             integer_range=[IntegerRange(from_value=1, to_value=100, step=1)])
+    describe('threads', 'Threads of one inference; 0 lets ONNX Runtime use every core.')
+    describe('qos_reliability', f'Of the image subscriptions: {", ".join(RELIABILITY_CHOICES)}. '
+             'auto is reliable where every publisher offers that, else best_effort, which matches '
+             'every publisher; reliable brings uncompressed images whole that a busy machine '
+             'would otherwise lose.')
+    describe('qos_depth', 'Images that DDS keeps until the node takes them all; the newest wins.')
     describe('batch_wait', 'Seconds to wait for the other cameras once one image is there, so '
-             'that cameras that fire together share one inference.',
-             floating_point_range=[FloatingPointRange(from_value=0.0, to_value=0.1)])
-    describe('image_timeout', 'Seconds without an image after which diagnostics warn.',
-             floating_point_range=[FloatingPointRange(from_value=0.1, to_value=3600.0)])
+             'that cameras that fire together share one inference.')
+    describe('image_timeout', 'Seconds without an image after which diagnostics warn.')
     describe('autostart', 'Whether the node configures and activates itself; otherwise a '
              'lifecycle manager does.')
 
 
-def read(node: Node) -> Settings:
+def read(node: Node, **changes: Any) -> Settings:
     """
     Collect the parameters' present values.
 
     :param node: on which they were declared.
-    :raises UserError: on a value outside the choices.
+    :param changes: values that take the place of present ones.
+    :raises UserError: on a value that makes no sense.
     """
-    values = {field.name: node.get_parameter(field.name).value for field in fields(Settings)}
-    return Settings(**{**values, 'image_topics': tuple(values['image_topics'] or ())})
+    return Settings(**{
+        field.name: convert(field.name, changes[field.name] if field.name in changes
+                            else node.get_parameter(field.name).value, field.default)
+        for field in fields(Settings)})
+
+
+def check(**changes: Any) -> None:
+    """
+    Refuse values that make no sense, whatever the other parameters are.
+
+    :param changes: values by parameter; names that are no setting are left alone.
+    :raises UserError: naming what is wrong.
+    """
+    Settings(**{field.name: convert(field.name, changes[field.name], field.default)
+                for field in fields(Settings) if field.name in changes})
+
+
+def shipped_model() -> str:
+    """Return the path of the demo model that comes with the package, or '' if it is not there."""
+    above = Path(__file__).parents
+    # In a source tree, or where colcon and pip install it beside their lib/.
+    folders = (above[2], *(folder / 'share' / 'imn_world_model' for folder in above))
+    paths = (folder / 'export' / 'demo.onnx' for folder in folders)
+    return next((str(path) for path in paths if path.is_file()), '')

@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -31,7 +32,13 @@ from imn_world_model.nodes.health import Health, ModelHealth
 from imn_world_model.nodes.intake import Arrival, Intake
 from imn_world_model.nodes.outputs import Outputs
 from imn_world_model.nodes.running import run_until_stopped
-from imn_world_model.nodes.worker import Frame, InferenceWorker, one_line
+from imn_world_model.nodes.worker import (
+    NOT_FINITE,
+    Frame,
+    InferenceWorker,
+    finite_rows,
+    one_line,
+)
 from imn_world_model.session import PROVIDERS
 
 DIAGNOSTICS_PERIOD = 1.0
@@ -60,6 +67,8 @@ class PerceptionNode(LifecycleNode):
         self._settings = parameters.Settings()
         self._topics: list[str] = []
         self._health = Health([])
+        # Whether it still tries to start itself: until that worked, or somebody else took over.
+        self._starting = True
         # After these: Kilted destroys a node on whose command line a parameter is wrong.
         parameters.declare(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -73,9 +82,10 @@ class PerceptionNode(LifecycleNode):
     # Lifecycle
 
     def _start(self) -> None:
-        """Configure and activate, once, from within the executor."""
+        """Configure and activate, from within the executor."""
         self._start_timer.cancel()
-        if self.get_parameter('autostart').value and self._state == 'unconfigured':
+        if (self._starting and self._state == 'unconfigured'
+                and self.get_parameter('autostart').value):
             self.trigger_configure()
             if self._state == 'inactive':
                 self.trigger_activate()
@@ -91,9 +101,10 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f'cannot configure: {self._error}')
             return TransitionCallbackReturn.FAILURE
         self._error = ''
-        self._outputs = Outputs(self)
+        self._starting = False
+        self._outputs = Outputs(self, self._topics)
         self._use(model)
-        self._state = 'inactive'
+        self._enter('inactive', 'configured')
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -103,36 +114,43 @@ class PerceptionNode(LifecycleNode):
         self._outputs.publish_labels(self._model)
         intake = Intake(len(self._topics))
         self._health = Health(self._topics)
-        self._cameras = Cameras(self, self._health, intake, self._settings.qos)
+        self._cameras = Cameras(self, self._health, intake, self._settings.qos_reliability,
+                                self._settings.qos_depth)
         self._worker = InferenceWorker(self._model, intake, self._settings.batch_wait,
                                        self._cameras.decode, self._answer, self._reject)
         self._worker.start()
-        self._state = 'active'
-        self.get_logger().info(f'active on {", ".join(self._topics)}')
+        self._enter('active', f'active on {", ".join(self._topics)}')
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and end the inference thread."""
         self._stop()
-        self._state = 'inactive'
+        self._enter('inactive', 'deactivated: no image is answered')
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget model and publishers."""
         self._release()
-        self._state = 'unconfigured'
+        # Who cleans up wants no start but their own.
+        self._starting = False
+        self._enter('unconfigured', 'cleaned up: model and topics are gone')
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End, from whatever state."""
         self._release()
-        self._state = 'finalized'
+        self._enter('finalized', 'shut down')
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured after a transition that broke."""
         self._error = self._error or 'a transition broke; see the log'
         return self.on_cleanup(state)
+
+    def _enter(self, state: str, text: str) -> None:
+        """Note the state and log what happened."""
+        self._state = state
+        self.get_logger().info(text)
 
     def _stop(self) -> None:
         if self._worker is not None:
@@ -168,28 +186,29 @@ class PerceptionNode(LifecycleNode):
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         """Refuse what cannot be changed now; load a new model, or refuse it and keep the old."""
-        values = {change.name: change.value for change in changes}
-        fixed = [name for name in values
-                 if name in parameters.Settings.__dataclass_fields__
-                 and name not in parameters.CHANGEABLE]
+        values = {change.name: change.value for change in changes
+                  if change.name in parameters.Settings.__dataclass_fields__}
+        fixed = [name for name in values if name not in parameters.CHANGEABLE]
         if fixed and self._state != 'unconfigured':
             return SetParametersResult(successful=False, reason=(
                 f'{", ".join(fixed)} cannot change while {self._state}; deactivate and clean up '
                 'first'))
-        if 'model' in values:
-            try:
-                model = load_model(parameters.read(self), values['model'])
-            except UserError as error:
-                reason = f'model refused: {one_line(error)}'
-                self.get_logger().error(reason)
-                return SetParametersResult(successful=False, reason=reason)
-            if self._model is not None:
-                self._use(model)
-            else:
-                # The parameter has its new value only when this callback has returned.
-                self._start_timer.reset()
+        model = None
+        try:
+            parameters.check(**values)
+            if 'model' in values:
+                model = load_model(parameters.read(self, **values))
+        except UserError as error:
+            reason = f'{"model " if "model" in values else ""}refused: {one_line(error)}'
+            self.get_logger().error(reason)
+            return SetParametersResult(successful=False, reason=reason)
+        if model is not None and self._model is not None:
+            self._use(model)
+        elif values:
+            # The parameters have their new values only when this callback has returned.
+            self._start_timer.reset()
         if 'batch_wait' in values and self._worker is not None:
-            self._worker.gather = values['batch_wait']
+            self._worker.gather = float(values['batch_wait'])
         return SetParametersResult(successful=True)
 
     # Images, in the inference thread
@@ -211,12 +230,8 @@ class PerceptionNode(LifecycleNode):
             if self._health.may_log('debug_image', 'extras') is not None:
                 self.get_logger().warning(f'debug image or marker failed: {one_line(error)}')
 
-    def _reject(self, arrival: Arrival, cause: str) -> None:
-        health = self._health.sources[arrival.source]
-        with self._health.lock:
-            health.bad += 1
-            health.last_error = cause
-            health.last_bad = time.monotonic()
+    def _reject(self, arrival: Arrival, cause: str, model_at_fault: bool) -> None:
+        self._health.add_bad(arrival.source, cause, model_at_fault)
         if self._cameras is not None:
             self._cameras.warn(arrival.source, 'bad image', f'no answer to an image: {cause}')
 
@@ -243,7 +258,7 @@ class PerceptionNode(LifecycleNode):
         if asked == 'auto' and model.provider != best:
             fallback = f'runs on {model.provider}, though {best} is installed'
         return ModelHealth(self._state, self._error, (
-            ('model', model.name), ('file', self.get_parameter('model').value),
+            ('model', model.name), ('file', str(model.path)),
             ('labels', ', '.join(model.labels)), ('provider', model.provider),
             ('provider asked for', asked)), fallback)
 
@@ -254,28 +269,31 @@ def best_provider() -> str:
     return next(name for name in PROVIDERS.values() if name in available)
 
 
-def load_model(settings: parameters.Settings, path: str | None = None) -> ImnModel:
+def load_model(settings: parameters.Settings) -> ImnModel:
     """
     Load a model and run it once for every batch size, so that the first image finds it warm.
 
     :param settings: of the node.
-    :param path: instead of `settings.model`.
     :raises UserError: when there is no such file, it is not a model of this package, or it does
-        not run where it should.
+        not run where it should, or answers with NaN.
     """
-    path = settings.model if path is None else path
-    if not path:
+    if not settings.model:
         raise UserError('parameter model is empty; set it to the path of an exported .onnx file')
+    # In full, so that a message names a file that can be found.
+    path = Path(settings.model).expanduser().absolute()
     wanted = None if settings.provider == 'auto' else PROVIDERS[settings.provider]
     with warnings.catch_warnings():
         # What it would warn of is an error here, or told by diagnostics.
         warnings.simplefilter('ignore')
-        model = ImnModel(Path(path).expanduser(), [wanted] if wanted else None, settings.threads)
+        model = ImnModel(path, [wanted] if wanted else None, settings.threads)
     if wanted not in (None, model.provider):
         raise UserError(f'parameter provider is {settings.provider!r}, but ONNX Runtime offers '
-                        f'only {model.provider} for {Path(path).name}; install onnxruntime-gpu '
+                        f'only {model.provider} for {path.name}; install onnxruntime-gpu '
                         "and its driver, or set provider to 'auto' or 'cpu'")
     model.warm_up(range(1, len(settings.image_topics) + 1))
+    black = np.zeros((1, model.image_size, model.image_size, 3), np.uint8)
+    if not finite_rows(model.predict(black)).all():
+        raise UserError(f'{path}: {NOT_FINITE}')
     return model
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import Reader, ReaderError
 
 from imn_world_model.errors import UserError
+from imn_world_model.nodes.parameters import declare_one
 from imn_world_model.nodes.running import LOOK_UP_PERIOD, MISTAKES, stop_on_signals
 from imn_world_model.nodes.worker import one_line
 
@@ -132,7 +132,7 @@ def play_until_stopped(node: Node, stopped: threading.Event) -> None:
     :raises UserError: when a parameter makes no sense.
     """
     bag, rate, listener = (
-        node.declare_parameter(name, default, ParameterDescriptor(description=text)).value
+        declare_one(node, name, default, text)
         for name, default, text in (
             ('bag', '', 'Folder of a rosbag2 recording.'),
             ('rate', 1.0, '1 plays at the recorded speed.'),

@@ -13,6 +13,11 @@ def play() -> int:
     return _run('player')
 
 
+def show() -> int:
+    """:return: exit code of the node."""
+    return _run('viewer')
+
+
 def state_estimator() -> int:
     """:return: exit code of the node."""
     return _run('estimator')

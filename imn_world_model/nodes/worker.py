@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any
 
@@ -14,6 +14,9 @@ from imn_world_model.data.images import Halvings
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel, Winner
 from imn_world_model.nodes.intake import Arrival, Intake
+
+NOT_FINITE = ('the model answers with numbers that are not finite (NaN): its file is damaged, or '
+              'it overflows; export it again')
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,14 @@ class InferenceWorker(threading.Thread):
     :param decode: from an arrival, and how often its image may be halved, to (header, rgb);
         raises UserError on a bad image.
     :param answer: called with the model, its frames and their answers, row by row the same.
-    :param reject: called with an arrival that gets no answer, and the cause.
+    :param reject: called with an arrival that gets no answer, the cause, and whether that is the
+        model rather than the image.
     """
 
     def __init__(self, model: ImnModel, intake: Intake, gather: float,
                  decode: Callable[[Arrival, Halvings], tuple[Any, np.ndarray]],
                  answer: Callable[[ImnModel, list[Frame], Winner, float], None],
-                 reject: Callable[[Arrival, str], None]) -> None:
+                 reject: Callable[[Arrival, str, bool], None]) -> None:
         super().__init__(name='inference', daemon=True)
         self.model = model
         self.gather = gather
@@ -69,11 +73,19 @@ class InferenceWorker(threading.Thread):
             started = time.monotonic()
             try:
                 winner = model.predict(np.stack([frame.image for frame in frames]))
-                self._answer(model, frames, winner, time.monotonic() - started)
+                taken = time.monotonic() - started
+                finite = finite_rows(winner)
+                if not finite.all():
+                    for row in np.flatnonzero(~finite):
+                        self._reject(frames[row].arrival, NOT_FINITE, True)
+                    frames = [frames[row] for row in np.flatnonzero(finite)]
+                    winner = take_rows(winner, finite)
+                if frames:
+                    self._answer(model, frames, winner, taken)
             # Whatever goes wrong, out of memory included, the next image gets its chance.
             except Exception as error:
                 for frame in frames:
-                    self._reject(frame.arrival, f'inference failed: {one_line(error)}')
+                    self._reject(frame.arrival, f'inference failed: {one_line(error)}', True)
 
     def _frames(self, model: ImnModel, arrivals: Iterable[Arrival]) -> list[Frame]:
         """:return: what could be read, in topic order; reading starts while others still come."""
@@ -90,10 +102,10 @@ class InferenceWorker(threading.Thread):
             header, rgb = self._decode(arrival, model.halvings)
             return Frame(arrival, header, model.prepare(rgb))
         except UserError as error:
-            self._reject(arrival, one_line(error))
+            self._reject(arrival, one_line(error), False)
         # A library may choke on a damaged image in ways of its own.
         except Exception as error:
-            self._reject(arrival, f'cannot be read: {one_line(error)}')
+            self._reject(arrival, f'cannot be read: {one_line(error)}', False)
         return None
 
     def stop(self) -> None:
@@ -102,6 +114,34 @@ class InferenceWorker(threading.Thread):
         if self.is_alive():
             self.join()
         self._pool.shutdown()
+
+
+def finite_rows(winner: Winner) -> np.ndarray:
+    """
+    Tell answers from what a broken model gives: it would pass for identity 0.
+
+    :param winner: answers to B images.
+    :return: (B,) bool, whether all numbers of an answer are finite.
+    """
+    finite = np.ones(len(winner.identity), bool)
+    for field in fields(winner):
+        values = getattr(winner, field.name)
+        if isinstance(values, np.ndarray):
+            finite &= np.isfinite(values).reshape(len(finite), -1).all(axis=1)
+    return finite
+
+
+def take_rows(winner: Winner, rows: np.ndarray) -> Winner:
+    """
+    Keep some of the answers.
+
+    :param winner: answers to B images.
+    :param rows: (B,) bool, which to keep.
+    """
+    kept = {field.name: getattr(winner, field.name) for field in fields(winner)}
+    labels = [label for label, keep in zip(winner.label, rows) if keep]
+    return Winner(**{name: values[rows] for name, values in kept.items() if name != 'label'},
+                  label=labels)
 
 
 def one_line(error: Exception) -> str:
