@@ -7,6 +7,7 @@ degrees, ``box``). All but the last recording, by name, are for training. Labels
 alone; names are given to identities on the training recordings, by the best one-to-one assignment.
 """
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,6 +92,8 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
               and (not names or protocol.name in names)]
     if not chosen:
         raise UserError(f'{folder} holds none of plain, scene and tools with recordings in them')
+    # Lightning's advice on worker counts and modes is for its developers.
+    warnings.filterwarnings('ignore', module='lightning')
     config = override(preset(preset_name), settings)
     figures: dict[str, float] = {}
     print('| protocol | method | accuracy | NMI | azimuth, median error | minutes |\n'

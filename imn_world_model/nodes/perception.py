@@ -183,6 +183,10 @@ class PerceptionNode(LifecycleNode):
         self._outputs.publish_labels(model)
         self.get_logger().info(
             f'model {model.name} on {model.provider}: {", ".join(model.labels)}')
+        if model.regions:
+            self.get_logger().warning(
+                f'model {model.name} learnt from objects cut out of larger pictures, and this '
+                'node does not cut them out: publish pictures in which one object fills the view')
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         """Refuse what cannot be changed now; load a new model, or refuse it and keep the old."""
