@@ -74,6 +74,16 @@ def test_run_finds_names_and_judges_the_objects(folder: Path, tmp_path: Path,
     assert (run / 'recognition.pt').exists()
 
 
+def test_rehearsal_leaves_the_last_day_alone(folder: Path, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('IMN_CACHE_DIR', str(tmp_path / 'cache'))
+    for rehearse, days in ((False, ('a', 'b', 'c')), (True, ('a', 'b'))):
+        learn, judge = real.read(folder / 'plain', real.PROTOCOLS[0], 32, rehearse)
+        read = [*learn.sources, *judge.sources]
+        assert [Path(path).name for path in read] == [f'session_{day}' for day in days]
+        assert len(judge.sources) == 1 and not learn.split.any()
+
+
 def test_one_to_one_names_no_class_twice() -> None:
     classes = np.array([0, 0, 0, 1, 1, 2])
     identity = np.array([5, 5, 4, 5, 5, 5])           # 5 wins most of classes 0 and 1

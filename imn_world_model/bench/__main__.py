@@ -28,6 +28,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--preset', default='objects', help='for --real')
     parser.add_argument('--set', nargs='+', default=[], metavar='SECTION.KEY=VALUE',
                         help='for --real')
+    parser.add_argument('--rehearse', action='store_true',
+                        help='--real without the last recording, which is for judging: to choose '
+                             'settings')
     parser.add_argument('--runs', type=Path, default=Path('runs/real'), metavar='DIR',
                         help='run folders of --real')
     parser.add_argument('--model', type=Path, metavar='FILE.onnx', help='for --node, --novelty')
@@ -44,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.real:
         from imn_world_model.bench import real
         figures['real'] = real.run(options.real, options.protocols, options.seeds, options.preset,
-                                   options.set, options.runs)
+                                   options.set, options.runs, options.rehearse)
     if options.winner or everything:
         from imn_world_model.bench import winner
         figures['winner'] = winner.run(options.run, options.compare)

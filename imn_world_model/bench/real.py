@@ -71,7 +71,7 @@ PROTOCOLS = (
 
 
 def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, settings: list[str],
-        out: Path) -> dict[str, float]:
+        out: Path, rehearse: bool = False) -> dict[str, float]:
     """
     Train and judge every protocol with every seed; a line each as soon as it is there.
 
@@ -81,6 +81,8 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
     :param preset_name: what is trained.
     :param settings: ``section.key=value``, for all of them.
     :param out: where run folders go.
+    :param rehearse: leave the last recording alone and judge on the one before it: for choosing
+        settings.
     :return: figure -> value.
     :raises UserError: for an unknown protocol, or a folder without recordings.
     """
@@ -99,7 +101,7 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
     print('| protocol | method | accuracy | NMI | azimuth, median error | minutes |\n'
           '|---|---|---|---|---|---|', flush=True)
     for protocol in chosen:
-        learn, judge = read(folder / protocol.folder, protocol, config.model.image_size)
+        learn, judge = read(folder / protocol.folder, protocol, config.model.image_size, rehearse)
         for method, accuracy, nmi in baselines(learn, judge, protocol.label):
             print(f'| {protocol.name} | {method} | {accuracy:.3f} | {nmi} | | |', flush=True)
             figures[f'{protocol.name} {method}'] = accuracy
@@ -110,12 +112,15 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
     return figures
 
 
-def read(folder: Path, protocol: Protocol, size: int) -> tuple[Frames, Frames]:
+def read(folder: Path, protocol: Protocol, size: int,
+         rehearse: bool = False) -> tuple[Frames, Frames]:
     """:return: the frames of the training recordings, all for training, and of the last one."""
     sources = find_sources([folder])
+    sources = sources[:-1] if rehearse else sources
     if len(sources) < 2:
-        raise UserError(f'{folder} holds {len(sources)} recordings; one is for judging, so at '
-                        'least two are needed')
+        beside = ' beside the last' if rehearse else ''
+        raise UserError(f'{folder} holds {len(sources)} recordings{beside}; one is for judging, '
+                        'so at least two are needed')
     options = DataOptions(size=size, crop=Crop('none'), ground_truth_topic=TRUTH,
                           regions=protocol.regions, scene_change=256.0)
     parts = [load_frames([source.path for source in some], options)
