@@ -189,8 +189,8 @@ class Discoverer:
         anyhow = self._trial() if train.trial_steps else ANYHOW[0]
         views = self._views(anyhow)
         recognizer, signature = self._learn(views, rows, self.clip, train.clip_steps)
-        features, of_clip = look(recognizer, self.images, self.clip)
-        identity = group(features, of_clip, signature.numpy(), model.num_identities)
+        features, given, of_clip = look(recognizer, self.images, self.clip)
+        identity = group(features, of_clip, signature.numpy(), model.num_identities, given)
         n = max(int(identity.max()) + 1, model.num_identities)
         # Where there are fewer clips than identities the rest are drawn at random.
         mean = 0.01 * torch.randn(n, signature.shape[1],
@@ -220,7 +220,7 @@ class Discoverer:
         for anyhow in ANYHOW:
             recognizer, signature = self._learn(self._views(anyhow), rows, self.clip[rows],
                                                 self.config.train.trial_steps)
-            answer = _features(recognizer, self.images, rest) @ signature.numpy().T
+            answer = _features(recognizer, self.images, rest)[0] @ signature.numpy().T
             right.append(float((answer.argmax(1) == self.clip[rest]).mean()))
         print('frames kept back and recognised as of their clip: '
               + ', '.join(f'{100 * share:.1f} % with {100 * anyhow:.0f} % of the views turned any '
@@ -258,13 +258,13 @@ class Discoverer:
 
 @torch.no_grad()
 def look(recognizer: Recognizer, images: ImageRows,
-         clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+         clip: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """
     Features of some frames of every clip.
 
     :param images: (N, S, S, 3) uint8.
     :param clip: (N,) from 0 on.
-    :return: (K', d) features and their (K',) clips.
+    :return: (K', d) features, what :meth:`Recognizer.given` says, their (K',) clips.
     """
     order = np.argsort(clip, kind='stable')
     start = np.searchsorted(clip[order], clip[order])
@@ -272,21 +272,25 @@ def look(recognizer: Recognizer, images: ImageRows,
     length = np.bincount(clip)[clip[order]]
     step = np.maximum(1, -(-length // FRAMES_LOOKED_AT))
     rows = np.sort(order[place % step == 0])
-    return _features(recognizer, images, rows), clip[rows]
+    return *_features(recognizer, images, rows), clip[rows]
 
 
 @torch.no_grad()
-def _features(recognizer: Recognizer, images: ImageRows, rows: np.ndarray) -> np.ndarray:
-    """:return: (K, d) of the images of rows (K,)."""
-    parts = []
+def _features(recognizer: Recognizer, images: ImageRows,
+              rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """:return: features (K, d) of the images of rows (K,), and what was given of them."""
+    parts, given = [], []
     for part in np.array_split(rows, -(-len(rows) // BATCH)):
         image = torch.from_numpy(np.ascontiguousarray(images[part])).movedim(-1, 1).float() / 255
         parts.append(recognizer.features(image))
-    return torch.cat(parts).numpy()
+        before = recognizer.given(image)
+        if before is not None:
+            given.append(before)
+    return torch.cat(parts).numpy(), torch.cat(given).numpy() if given else None
 
 
 def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
-          num_identities: int) -> np.ndarray:
+          num_identities: int, given: np.ndarray | None = None) -> np.ndarray:
     """
     Put clips together that the recognizer confuses.
 
@@ -294,6 +298,8 @@ def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
     :param clip: (N,) from 0 on, each has a frame.
     :param signature: (K, d) of length 1, of the clips.
     :param num_identities: n; :data:`config.AUTO` for the n of the largest silhouette.
+    :param given: (N, D) of length 1, features that no clip was needed for; then how unlike the
+        clips are in these counts as much as how rarely they are confused.
     :return: (K,) int64 identities, the largest first.
     """
     count = len(signature)
@@ -304,6 +310,10 @@ def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
     place[chosen] = np.arange(len(chosen))
     own = place[clip] >= 0
     distance = confusion_distance(features[own], place[clip[own]], signature[chosen])
+    if given is not None:
+        distance = _standard(distance) + _standard(_unlikeness(given[own], place[clip[own]]))
+        distance -= distance.min()
+        np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform(distance, checks=False), 'ward')
     if num_identities == AUTO:
         num_identities = best_silhouette(distance, tree)
@@ -318,6 +328,20 @@ def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
         identity[rest] = (features[clip == rest].mean(0) @ mean.T).argmax()
     rank = np.argsort(np.argsort(-np.bincount(identity, minlength=n), kind='stable'))
     return rank[identity]
+
+
+def _standard(distance: np.ndarray) -> np.ndarray:
+    """:return: distances (K, K) with mean 0 and deviation 1 off the diagonal."""
+    off = distance[~np.eye(len(distance), dtype=bool)]
+    return (distance - off.mean()) / max(float(off.std()), 1e-9)
+
+
+def _unlikeness(features: np.ndarray, clip: np.ndarray) -> np.ndarray:
+    """:return: (K, K), 1 - cosine of the clips' means of features (N, D)."""
+    mean = np.zeros((int(clip.max()) + 1, features.shape[1]))
+    np.add.at(mean, clip, features)
+    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+    return 1.0 - mean @ mean.T
 
 
 def confusion_distance(features: np.ndarray, clip: np.ndarray,

@@ -28,6 +28,7 @@ MEAN_LEVEL = 0.4
 # What the pretrained network was trained with.
 PRETRAINED_SIDE = 128
 PRETRAINED_FEATURES = 1280
+DROPOUT = 0.3
 
 
 class Recognizer(nn.Module):
@@ -42,11 +43,14 @@ class Recognizer(nn.Module):
         self.kind = config.recognizer
         if self.kind == 'conv':
             self.body: nn.Module = convolutions(config.recognizer_channels)
-            width = 2 * config.recognizer_channels[-1]
+            self.head: nn.Module = nn.Linear(2 * config.recognizer_channels[-1],
+                                             config.recognizer_features)
         else:
             self.body = pretrained_body()
-            width = PRETRAINED_FEATURES
-        self.head = nn.Linear(width, config.recognizer_features)
+            # Many features and few clips: without dropout the layer learns clips by heart.
+            self.head = nn.Sequential(nn.BatchNorm1d(PRETRAINED_FEATURES, affine=False),
+                                      nn.Dropout(DROPOUT),
+                                      nn.Linear(PRETRAINED_FEATURES, config.recognizer_features))
         u = config.matrix_size
         if config.recognizer_features > u * u:
             raise UserError(f'model.recognizer_features {config.recognizer_features} is more than '
@@ -66,6 +70,18 @@ class Recognizer(nn.Module):
         with fast_convolutions(image.device) if self.training else nullcontext():
             value = self._pooled(image)
         return F.normalize(self.head(value.float()), dim=1)
+
+    def given(self, image: Tensor) -> Tensor | None:
+        """
+        What was known of pictures before any log was seen.
+
+        :param image: (B, 3, H, W) in [0, 1].
+        :return: (B, 1280) of length 1, standardised over training's images; ``None`` where
+            nothing was.
+        """
+        if not isinstance(self.head, nn.Sequential):
+            return None
+        return F.normalize(self.head[0](self._pooled(image)), dim=1)
 
     def _pooled(self, image: Tensor) -> Tensor:
         """:return: (B, width), the body's feature maps, pooled."""
@@ -115,8 +131,9 @@ class Recognizer(nn.Module):
     def train(self, mode: bool = True) -> 'Recognizer':
         """Switch modes; a frozen body stays as it is."""
         super().train(mode)
-        if not next(self.body.parameters()).requires_grad:
-            self.body.eval()
+        for part in (self.body, self.head):
+            if not next(part.parameters()).requires_grad:
+                part.eval()
         return self
 
     def freeze(self) -> None:

@@ -73,3 +73,11 @@ def test_discovery_is_read_as_it_was_written_and_a_broken_file_is_named(tmp_path
     (tmp_path / 'recognition.pt').write_bytes(b'torn')
     with pytest.raises(UserError, match='recognition.pt cannot be read'):
         Discovery.load(tmp_path)
+
+
+def test_group_listens_to_features_that_were_given() -> None:
+    features, clip, signature, truth = world(5, 8)
+    nothing = np.random.default_rng(1).normal(size=signature.shape)
+    nothing /= np.linalg.norm(nothing, axis=1, keepdims=True)
+    assert not same_groups(group(nothing[clip], clip, nothing, 5), truth)
+    assert same_groups(group(nothing[clip], clip, nothing, 5, features), truth)
