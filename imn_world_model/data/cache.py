@@ -209,7 +209,8 @@ def _build(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
 
 
 def _decoded(frames: Iterator[RawFrame], size: int, crop: Crop, workers: int,
-             find: Finder | None = None) -> Iterator[tuple[RawFrame, tuple[np.ndarray, str] | UserError]]:
+             find: Finder | None = None
+             ) -> Iterator[tuple[RawFrame, tuple[np.ndarray, str] | UserError]]:
     """:return: frames in order with (S, S, 3) pixels and resolution, or why there are none."""
     def decode(frame: RawFrame) -> tuple[np.ndarray, str] | UserError:
         halved = 0
