@@ -209,6 +209,9 @@ class TrainConfig:
         for name in ('steps', 'batch_size', 'checkpoint_every'):
             if getattr(self, name) < 1:
                 raise UserError(f'train.{name} is {getattr(self, name)}; it must be at least 1')
+        if self.clip_batch < 2:
+            raise UserError(f'train.clip_batch is {self.clip_batch}; the recognizer compares '
+                            'images, give at least 2')
 
 
 @dataclass(frozen=True)

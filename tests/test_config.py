@@ -21,7 +21,7 @@ from imn_world_model.model import IndependentModularNetwork
 @pytest.mark.parametrize('name', PRESETS)
 def test_preset_builds_a_network_that_runs(name: str) -> None:
     config = preset(name)
-    network = IndependentModularNetwork(config.model, config.loss)
+    network = IndependentModularNetwork(config.model, config.loss).eval()
     size = config.model.image_size
     with torch.no_grad():
         encoding = network.encode(torch.rand(1, 3, size, size))
@@ -55,6 +55,7 @@ def test_override_changes_one_value() -> None:
     (['model.coarse_size=5'], 'does not divide'),
     (['model.image_size=50'], 'fit images of 64x64 pixels, not of 50'),
     (['train.steps=0'], 'at least 1'),
+    (['train.clip_batch=1'], 'at least 2'),
 ])
 def test_override_names_the_mistake(settings: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
