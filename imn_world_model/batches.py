@@ -1,10 +1,12 @@
 """The batch of every training step, a function of (seed, step) alone: resuming needs no memory."""
+import copy
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from imn_world_model.augment import common_hues, flip, move, recolor
@@ -20,7 +22,7 @@ SUBSPACE_SAMPLE = 8000
 
 
 # Views of an image whose features are kept where they do not change: 5 KB each.
-VIEWS_KEPT = 8
+VIEWS_KEPT = 4
 
 
 class ImageRows(Protocol):
@@ -35,7 +37,7 @@ def backgrounds_of(images: ImageRows, config: Config) -> Backgrounds | None:
     """:return: what a run's views are made with."""
     if not config.train.photo:
         return None
-    return Backgrounds(images, config.model.image_size, config.train.seed)
+    return Backgrounds(images, config.model.side, config.train.seed)
 
 
 class RecognizerViews:
@@ -56,6 +58,20 @@ class RecognizerViews:
         self.images, self.backgrounds, self.seed = images, backgrounds, seed
         self.anyhow, self.look = anyhow, look
         self.kept: dict[tuple[int, int], Tensor] = {}
+        self.finish: Callable[[Tensor], Tensor] | None = None
+
+    def through(self, features: Callable[[Tensor], Tensor]) -> 'RecognizerViews':
+        """
+        What a recognizer makes of these views, itself settled.
+
+        :param features: from views (B, 3, S, S), or from their features where they have some, to
+            features (B, d).
+        """
+        if self.look is None:
+            return RecognizerViews(self.images, self.backgrounds, self.seed, self.anyhow, features)
+        views = copy.copy(self)
+        views.finish = features
+        return views
 
     def make(self, rows: np.ndarray, seed: tuple[int, ...]) -> Tensor:
         """
@@ -69,15 +85,42 @@ class RecognizerViews:
         if self.look is None:
             return self._views(rows, seed)
         chosen = np.random.default_rng(seed).integers(VIEWS_KEPT, size=len(rows))
-        keys = [(int(row), int(view)) for row, view in zip(rows, chosen, strict=True)]
+        kept = self._kept(rows, chosen)
+        if self.finish is None:
+            return kept
+        with torch.no_grad():
+            return self.finish(kept)
+
+    def every(self, rows: np.ndarray) -> Tensor:
+        """
+        The features of all kept views; the first of each image is the image itself.
+
+        :param rows: (K,) image numbers.
+        :return: (K, :data:`VIEWS_KEPT`, d).
+        """
+        views = np.tile(np.arange(VIEWS_KEPT), len(rows))
+        return torch.cat([self._kept(*part) for part in zip(
+            np.array_split(np.repeat(rows, VIEWS_KEPT), max(1, len(rows) // 8)),
+            np.array_split(views, max(1, len(rows) // 8)), strict=True)]
+        ).unflatten(0, (len(rows), VIEWS_KEPT))
+
+    def _kept(self, rows: np.ndarray, views: np.ndarray) -> Tensor:
+        """:return: (B, d), features of views (B,) of images (B,), made when first needed."""
+        assert self.look is not None
+        keys = [(int(row), int(view)) for row, view in zip(rows, views, strict=True)]
         missing = [key for key in dict.fromkeys(keys) if key not in self.kept]
         if missing:
             with torch.no_grad():
-                found = self.look(torch.cat([
-                    self._views(np.array([row]), (self.seed, 4, row, view))
-                    for row, view in missing]))
+                found = self.look(torch.cat([self._view(*key) for key in missing]))
             self.kept.update(zip(missing, found, strict=True))
         return torch.stack([self.kept[key] for key in keys])
+
+    def _view(self, row: int, view: int) -> Tensor:
+        """:return: (1, 3, S, S), a view that is kept; the first is the image itself."""
+        if view == 0:
+            image = torch.from_numpy(np.ascontiguousarray(self.images[np.array([row])]))
+            return image.movedim(-1, 1).float() / 255.0
+        return self._views(np.array([row]), (self.seed, 4, row, view))
 
     def _views(self, rows: np.ndarray, seed: tuple[int, ...]) -> Tensor:
         """:return: (B, 3, S, S) float32 in [0, 1], a new view of each image."""
@@ -122,6 +165,7 @@ class Batches(Dataset):
                             'or none could be read; give more data')
         self.images, self.labels, self.config = images, labels, train
         self.rank, self.world_size = rank, world_size
+        self.image_size = config.model.image_size
         # Frames of one clip, next to each other.
         self.order = np.argsort(clip, kind='stable')
         self.clip = np.unique(clip, return_inverse=True)[1]
@@ -154,7 +198,7 @@ class Batches(Dataset):
         One step's batch (this process's share of it).
 
         :param step: from 0.
-        :return: ``image`` (B, 3, S, S) float32 in [0, 1], views of a group next to each other;
+        :return: ``image`` (B, 3, H, H) float32 in [0, 1], views of a group next to each other;
             ``label`` (B,) int64 where labels were given; ``subspace`` (B, m, L) float32 in the
             first ``subspace_steps``, NaN where a coordinate is free; with a recognizer ``seen``
             (B, d), its features of other views of the images, and ``clip`` (B,) int64, from 0 on.
@@ -166,7 +210,9 @@ class Batches(Dataset):
         views = np.stack([self._view(self.images[chosen[i]], (config.seed, step, i))
                           for i in mine])
         image = torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()
-        batch = {'image': image.float() / 255.0}
+        image = image.float() / 255.0
+        times = image.shape[-1] // self.image_size
+        batch = {'image': F.avg_pool2d(image, times) if times > 1 else image}
         if self.subspaces is not None and step < config.subspace_steps:
             batch['subspace'] = torch.from_numpy(self.subspaces.coordinates(views))
         if self.labels is not None:

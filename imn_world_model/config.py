@@ -19,7 +19,9 @@ class ModelConfig:
     """
     Sizes of the network; the defaults follow those of the Lie-group VAE on 3Dshapes.
 
-    :param image_size: H = W of the input, in pixels.
+    :param image_size: H = W in pixels of what the modules see and the decoder draws.
+    :param input_size: H = W of the input, a multiple of ``image_size``; 0 for the same. The
+        recognizer sees the input as it is, the modules see it reduced.
     :param num_modules: m, compositional modules.
     :param num_identities: n, identity matrices; ``auto`` (kept as :data:`AUTO`) for as many as
         the clips ask for, which takes a recognizer.
@@ -41,6 +43,7 @@ class ModelConfig:
     """
 
     image_size: int = 64
+    input_size: int = 0
     num_modules: int = 5
     num_identities: int = 5
     num_latents: int = 2
@@ -70,9 +73,17 @@ class ModelConfig:
                 raise UserError(f'model.{name} has {count} entries, which fit images of {side}x'
                                 f'{side} pixels, not of {self.image_size}; give one entry for 16, '
                                 'two for 32, three for 64')
+        if self.input_size % self.image_size:
+            raise UserError(f'model.input_size {self.input_size} is not a multiple of '
+                            f'model.image_size {self.image_size}')
         if self.image_size % self.coarse_size:
             raise UserError(f'model.coarse_size {self.coarse_size} does not divide '
                             f'model.image_size {self.image_size}')
+
+    @property
+    def side(self) -> int:
+        """H = W of the input, in pixels."""
+        return self.input_size or self.image_size
 
 
 @dataclass(frozen=True)
@@ -281,7 +292,8 @@ _OBJECTS = replace(
                   restart_every=0, balance=0.0, recolor=False, zoom=0.0, shift=0.0, flip=False))
 # The same over features that were learnt from a million labelled photographs, not from the logs.
 _OBJECTS_PRETRAINED = replace(
-    _OBJECTS, model=replace(_OBJECTS.model, recognizer='efficientnet_lite0'))
+    _OBJECTS, model=replace(_OBJECTS.model, recognizer='efficientnet_lite0', input_size=128),
+    train=replace(_OBJECTS.train, trial_steps=0))
 _DEBUG_MODEL = ModelConfig(
     image_size=32, num_modules=3, num_identities=3, num_latents=2, matrix_size=6,
     encoder_channels=(16, 32), decoder_channels=(32, 16), encoder_features=32,

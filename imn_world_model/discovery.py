@@ -50,6 +50,8 @@ FRAMES_LOOKED_AT = 32
 BATCH = 256
 # Shares of views turned any way that are tried: things stand, or lie about.
 ANYHOW = (0.0, 0.5)
+# The share without a trial: features that were not learnt from the log bear it.
+UNTRIED = 0.3
 # One frame of so many of a clip is kept back in the trial, at most so many in all.
 KEEP_BACK, MAX_KEPT_BACK = 4, 2000
 
@@ -186,10 +188,10 @@ class Discoverer:
         """:return: what was found."""
         train, model = self.config.train, self.config.model
         rows = np.arange(len(self.clip))
-        anyhow = self._trial() if train.trial_steps else ANYHOW[0]
-        views = self._views(anyhow)
+        anyhow = self._trial() if train.trial_steps else UNTRIED
+        views = self.views = self._views(anyhow)
         recognizer, signature = self._learn(views, rows, self.clip, train.clip_steps)
-        features, given, of_clip = look(recognizer, self.images, self.clip)
+        features, given, of_clip = look(recognizer, self.images, self.clip, views)
         identity = group(features, of_clip, signature.numpy(), model.num_identities, given)
         n = max(int(identity.max()) + 1, model.num_identities)
         # Where there are fewer clips than identities the rest are drawn at random.
@@ -220,7 +222,7 @@ class Discoverer:
         for anyhow in ANYHOW:
             recognizer, signature = self._learn(self._views(anyhow), rows, self.clip[rows],
                                                 self.config.train.trial_steps)
-            answer = _features(recognizer, self.images, rest)[0] @ signature.numpy().T
+            answer = _features(recognizer, self.images, rest) @ signature.numpy().T
             right.append(float((answer.argmax(1) == self.clip[rest]).mean()))
         print('frames kept back and recognised as of their clip: '
               + ', '.join(f'{100 * share:.1f} % with {100 * anyhow:.0f} % of the views turned any '
@@ -228,11 +230,7 @@ class Discoverer:
         return ANYHOW[int(np.argmax(right))]
 
     def _views(self, anyhow: float) -> RecognizerViews:
-        body = None
-        if self.config.model.recognizer != 'conv':
-            frozen = pretrained_body()
-            body = partial(pretrained_features, frozen)
-        return RecognizerViews(self.images, self.backgrounds, self.config.train.seed, anyhow, body)
+        return views_for(self.config, self.images, self.backgrounds, anyhow)
 
     def _learn(self, views: RecognizerViews, rows: np.ndarray, name: np.ndarray, steps: int,
                signature: Tensor | None = None, recognizer: Recognizer | None = None
@@ -256,15 +254,26 @@ class Discoverer:
                 F.normalize(learner.signature.detach().cpu(), dim=1))
 
 
+def views_for(config: Config, images: ImageRows, backgrounds: Backgrounds | None,
+              anyhow: float) -> RecognizerViews:
+    """:return: views to learn from; with a frozen body what it makes of them."""
+    body = None
+    if config.model.recognizer != 'conv':
+        body = partial(pretrained_features, pretrained_body())
+    return RecognizerViews(images, backgrounds, config.train.seed, anyhow, body)
+
+
 @torch.no_grad()
-def look(recognizer: Recognizer, images: ImageRows,
-         clip: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+def look(recognizer: Recognizer, images: ImageRows, clip: np.ndarray,
+         views: RecognizerViews) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """
     Features of some frames of every clip.
 
     :param images: (N, S, S, 3) uint8.
     :param clip: (N,) from 0 on.
-    :return: (K', d) features, what :meth:`Recognizer.given` says, their (K',) clips.
+    :param views: of the images.
+    :return: (K', d) features, what :meth:`Recognizer.given` says of the mean view, their (K',)
+        clips.
     """
     order = np.argsort(clip, kind='stable')
     start = np.searchsorted(clip[order], clip[order])
@@ -272,21 +281,22 @@ def look(recognizer: Recognizer, images: ImageRows,
     length = np.bincount(clip)[clip[order]]
     step = np.maximum(1, -(-length // FRAMES_LOOKED_AT))
     rows = np.sort(order[place % step == 0])
-    return *_features(recognizer, images, rows), clip[rows]
+    if views.look is None:
+        return _features(recognizer, images, rows), None, clip[rows]
+    seen = views.every(rows)
+    given = recognizer.given(seen.mean(1))
+    return (recognizer.features(seen[:, 0]).numpy(), None if given is None else given.numpy(),
+            clip[rows])
 
 
 @torch.no_grad()
-def _features(recognizer: Recognizer, images: ImageRows,
-              rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """:return: features (K, d) of the images of rows (K,), and what was given of them."""
-    parts, given = [], []
+def _features(recognizer: Recognizer, images: ImageRows, rows: np.ndarray) -> np.ndarray:
+    """:return: features (K, d) of the images of rows (K,)."""
+    parts = []
     for part in np.array_split(rows, -(-len(rows) // BATCH)):
         image = torch.from_numpy(np.ascontiguousarray(images[part])).movedim(-1, 1).float() / 255
         parts.append(recognizer.features(image))
-        before = recognizer.given(image)
-        if before is not None:
-            given.append(before)
-    return torch.cat(parts).numpy(), torch.cat(given).numpy() if given else None
+    return torch.cat(parts).numpy()
 
 
 def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,

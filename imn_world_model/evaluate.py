@@ -111,7 +111,7 @@ def _disentanglement(run: Run, seen: Observation, factors: dict[str, np.ndarray]
               'dci_informativeness': forest['informativeness'],
               'sap': metrics.sap(seen.latents, factors)}
     if set(factors) == set(FACTORS) - {'shape'}:
-        world = Shapes3D(run.config.model.image_size)
+        world = Shapes3D(run.config.model.side)
         keep = [FACTORS.index(name) for name in FACTORS if name != 'shape']
         bar = tqdm(desc='FactorVAE score', unit=' batches')
 

@@ -136,7 +136,7 @@ def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[s
     """
     reference = DeployedNetwork(network.eval(), strategy).eval()
     deployed = reference if precision == 'float32' else halved(reference)
-    size = network.config.image_size
+    size = network.config.side
     rng = np.random.default_rng(0)
     with atomic_path(path) as scratch:
         with warnings.catch_warnings():

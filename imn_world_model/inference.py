@@ -89,7 +89,8 @@ class ImnModel:
             self.novelty_threshold = float(metadata['novelty_threshold'])
             self._temperature = float(metadata['temperature'])
             sizes = config['model']
-            self.image_size: int = sizes['image_size']
+            # Of the input; a recognizer may see more than the decoder draws.
+            self.image_size: int = sizes.get('input_size') or sizes['image_size']
             self.num_modules: int = sizes['num_modules']
             self.num_identities: int = sizes['num_identities']
             self.latent_dim: int = sizes['num_latents']
@@ -104,7 +105,7 @@ class ImnModel:
                     ('num_modules', self.num_modules, 'active'),
                     ('matrix_size', self.matrix_dim, 'transform'),
                     ('num_latents', self.latent_dim, 'latent_mean'),
-                    ('image_size', self.image_size, 'reconstruction')):
+                    ('image_size', sizes['image_size'], 'reconstruction')):
                 made = self._session.shape(output)[2 if name == 'num_latents' else 1]
                 if number != made:
                     raise ValueError(f'{name} is {number!r} but the graph has {made!r}')

@@ -123,7 +123,7 @@ class Learner(lightning.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Score, error and use of identities on validation images, chosen one by one."""
         output = self.network(batch['image'], STRATEGIES[self.config.train.search])
-        error = (output.recon.clamp(0, 1) - batch['image']).square().mean()
+        error = (output.recon.clamp(0, 1) - self.network.reduced(batch['image'])).square().mean()
         used = torch.bincount(output.identity, minlength=self.config.model.num_identities)
         self.log('validation/score', output.score.mean(), sync_dist=True, prog_bar=True)
         self.log('validation/pixel_error', error, sync_dist=True)

@@ -109,11 +109,11 @@ class IndependentModularNetwork(nn.Module):
         """
         Section III for images whose identity is not shared: encode, combine, decode, choose.
 
-        :param image: (B, 3, H, W) in [0, 1].
+        :param image: (B, 3, S, S) in [0, 1], S the side of the input.
         :param strategy: how the winner is found.
         """
         encoding = self.encode(image)                                    # Eq. (1), (3)
-        answer = self.search(image, encoding, strategy)                  # Eq. (4) to (9)
+        answer = self.search(self.reduced(image), encoding, strategy)    # Eq. (4) to (9)
         score, identity = answer.identity_scores.max(dim=1)              # winner = argmax
         subset = answer.subset.gather(1, identity[:, None]).squeeze(1)
         active = self.masks[subset]
@@ -127,12 +127,12 @@ class IndependentModularNetwork(nn.Module):
         """
         Eq. (1) and (3), and what the recognizer says.
 
-        :param image: (B, 3, H, W) in [0, 1].
+        :param image: (B, 3, S, S) in [0, 1], S the side of the input, or H.
         :param noise: (B, m, L) standard normal; without it z is the posterior mean.
         :param seen: (B, d), the recognizer's features of other views of the same; by default
             those of the image.
         """
-        mu, logvar, group_feature = self.compositional.encode(image)
+        mu, logvar, group_feature = self.compositional.encode(self.reduced(image))
         z = mu if noise is None else mu + noise * (0.5 * logvar).exp()
         comp_T = self.compositional.transform(z)
         evidence = None
@@ -140,6 +140,11 @@ class IndependentModularNetwork(nn.Module):
             features = self.recognizer.features(image) if seen is None else seen
             evidence = self.recognizer.evidence(features, self.identities())
         return Encoding(mu, logvar, z, comp_T, group_feature, kl_divergence(mu, logvar), evidence)
+
+    def reduced(self, image: Tensor) -> Tensor:
+        """:return: (B, 3, H, W) of (B, 3, S, S), what the modules see and the decoder draws."""
+        times = image.shape[-1] // self.config.image_size
+        return F.avg_pool2d(image, times) if times > 1 else image
 
     def search(self, image: Tensor, encoding: Encoding, strategy: Strategy,
                kl_weight: float | None = None, all_active: bool = False) -> Answer:

@@ -50,7 +50,7 @@ def observe(network: IndependentModularNetwork, images: np.ndarray,
     for image in _batches(images):
         output = network(image, strategy)
         encoding = output.encoding
-        error = (output.recon.clamp(0, 1) - image).square().mean((1, 2, 3))
+        error = (output.recon.clamp(0, 1) - network.reduced(image)).square().mean((1, 2, 3))
         recon = to_uint8(output.recon) if keep_recon else np.zeros((len(image), 0), np.uint8)
         rows.append((output.identity.numpy(), output.subset.numpy(), output.score.numpy(),
                      encoding.mu.flatten(1).numpy(), encoding.kl.numpy(), error.numpy(), recon))

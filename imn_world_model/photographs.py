@@ -33,8 +33,10 @@ SMALLEST, LARGEST = 0.04, 0.9
 GRABCUT_ROUNDS = 4
 # Share of each side that an object keeps free: what boxes are cut with, or a picture's rim.
 MARGIN = 0.06
-# Cut-outs kept, of 4 KB each at 64x64.
-KEPT = 50_000
+# Bytes of cut-outs that are kept.
+KEPT = 200_000_000
+# Objects are cut out, and holes filled, at this size at most: a larger cut-out is no better.
+CUT_SIDE = 64
 
 
 class Pictures(Protocol):
@@ -53,7 +55,8 @@ def cut_out(image: np.ndarray, margin: float) -> np.ndarray:
     :param margin: share of each side beyond the object's box, above 0.
     :return: (S, S) float32 in [0, 1]; all ones where no object stands out.
     """
-    side = image.shape[0]
+    full, side = image.shape[0], min(image.shape[0], CUT_SIDE)
+    image = _resized(image, side)
     edge = max(1, round(margin * side))
     mask = np.zeros((side, side), np.uint8)
     box = edge, edge, side - 2 * edge, side - 2 * edge
@@ -62,11 +65,11 @@ def cut_out(image: np.ndarray, margin: float) -> np.ndarray:
         cv2.grabCut(np.ascontiguousarray(image), mask, box, np.zeros((1, 65)), np.zeros((1, 65)),
                     GRABCUT_ROUNDS, cv2.GC_INIT_WITH_RECT)
     except cv2.error:                                 # one colour only
-        return np.ones((side, side), np.float32)
+        return np.ones((full, full), np.float32)
     found = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
     if not SMALLEST < found.mean() < LARGEST:
-        return np.ones((side, side), np.float32)
-    return cv2.GaussianBlur(found, (0, 0), side / 90)
+        return np.ones((full, full), np.float32)
+    return _resized(cv2.GaussianBlur(found, (0, 0), side / 90), full)
 
 
 def behind(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -74,7 +77,20 @@ def behind(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     hole = cv2.dilate((mask > 0.05).astype(np.uint8), np.ones((5, 5), np.uint8))
     if hole.all():
         return image
-    return cv2.inpaint(np.ascontiguousarray(image), hole, 3, cv2.INPAINT_TELEA)
+    side = min(len(image), CUT_SIDE)
+    small_hole = (_resized(hole, side) > 0).astype(np.uint8)
+    filled = cv2.inpaint(_resized(image, side), small_hole, 3, cv2.INPAINT_TELEA)
+    if side == len(image):
+        return filled
+    return np.where(hole[..., None] > 0, _resized(filled, len(image)), image)
+
+
+def _resized(image: np.ndarray, side: int) -> np.ndarray:
+    """:return: a square picture (S, S, ...) as (side, side, ...)."""
+    if len(image) == side:
+        return np.ascontiguousarray(image)
+    how = cv2.INTER_AREA if side < len(image) else cv2.INTER_LINEAR
+    return cv2.resize(image, (side, side), interpolation=how)
 
 
 def texture(side: int, rng: np.random.Generator) -> np.ndarray:
@@ -141,7 +157,7 @@ class Backgrounds:
     def mask(self, row: int, image: np.ndarray) -> np.ndarray:
         """:return: (S, S) float32, the cut-out of a row's image."""
         if row not in self.masks:
-            if len(self.masks) >= KEPT:
+            if len(self.masks) * image.shape[0] ** 2 >= KEPT:
                 self.masks.clear()
             self.masks[row] = (255 * cut_out(image, MARGIN)).astype(np.uint8)
         return self.masks[row].astype(np.float32) / 255.0

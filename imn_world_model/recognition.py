@@ -25,10 +25,14 @@ TEMPERATURE = 0.1
 CODE_SIZE = 2.0
 # Brightness that every channel's mean is brought to, so that lamps and exposure matter less.
 MEAN_LEVEL = 0.4
-# What the pretrained network was trained with.
-PRETRAINED_SIDE = 128
+# Side of the pictures that the pretrained network was trained with.
+PRETRAINED_SIDE = 224
 PRETRAINED_FEATURES = 1280
 DROPOUT = 0.3
+# What the object is in a picture cut out around it: standard deviation about the middle, as a
+# share of the side; cells of the rim that a cell is compared with, the nearest left out.
+MIDDLE = 0.25
+RIM_CELLS = 4
 
 
 class Recognizer(nn.Module):
@@ -188,7 +192,7 @@ class PretrainedBody(nn.Module):
 @torch.no_grad()
 def pretrained_features(body: nn.Module, image: Tensor) -> Tensor:
     """
-    What a frozen body makes of an image, averaged over the picture.
+    What a frozen body makes of an image, averaged over what stands out from the rim.
 
     :param body: a :class:`PretrainedBody`.
     :param image: (B, 3, H, W) in [0, 1].
@@ -196,9 +200,37 @@ def pretrained_features(body: nn.Module, image: Tensor) -> Tensor:
     """
     side = PRETRAINED_SIDE
     large = F.interpolate(image, (side, side), mode='bilinear', align_corners=False)
-    return body(large * (255 / 128) - 127 / 128).mean((2, 3))
+    # Channels last: the network's many thin layers then take half the time on a CPU.
+    large = (large * (255 / 128) - 127 / 128).contiguous(memory_format=torch.channels_last)
+    maps = body(large)
+    return (maps * standing_out(maps)[:, None]).sum((2, 3))
+
+
+def standing_out(maps: Tensor) -> Tensor:
+    """
+    Where a picture's object is: near the middle, and unlike the rim.
+
+    :param maps: (B, C, h, w) features.
+    :return: (B, h, w) weights, their sum is 1.
+    """
+    height, width = maps.shape[-2:]
+    cells = F.normalize(maps, dim=1)
+    rim = torch.cat((cells[:, :, 0], cells[:, :, -1], cells[:, :, 1:-1, 0], cells[:, :, 1:-1, -1]),
+                    dim=2)                                               # (B, C, R)
+    alike = cells.flatten(2).transpose(1, 2) @ rim                       # (B, h*w, R)
+    nearest = alike.topk(RIM_CELLS, dim=2).values[:, :, 1:].mean(2)      # not a rim's cell itself
+    unlike = (1.0 - nearest).clamp(min=1e-4).square().unflatten(1, (height, width))
+    down = (torch.arange(height, device=maps.device) + 0.5) / height - 0.5
+    along = (torch.arange(width, device=maps.device) + 0.5) / width - 0.5
+    far = down[:, None].square() + along.square()
+    weight = unlike * torch.exp(-far / (2 * MIDDLE ** 2))
+    return weight / weight.sum((1, 2), keepdim=True)
 
 
 def pretrained_body() -> nn.Module:
     """:return: the frozen network, in evaluation mode."""
-    return PretrainedBody().eval()
+    body = PretrainedBody().eval()
+    for weight in body.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return body

@@ -156,4 +156,4 @@ def _data_options(kept: dict[str, Any], config: Config) -> DataOptions:
     values = kept | {'crop': Crop(kept['crop']['mode'], tuple(roi) if roi else None),
                      'topics': tuple(kept['topics']), 'fractions': tuple(kept['fractions']),
                      'regions': Regions(**kept.get('regions', {}))}
-    return DataOptions(size=config.model.image_size, **values)
+    return DataOptions(size=config.model.side, **values)

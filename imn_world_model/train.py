@@ -22,7 +22,7 @@ from imn_world_model.cli import run_cli
 from imn_world_model.config import PRESETS, Config, load_config, override, preset
 from imn_world_model.data.frames import DataOptions, Frames, ImageStack, load_frames
 from imn_world_model.data.regions import Regions
-from imn_world_model.discovery import Discoverer, Discovery
+from imn_world_model.discovery import Discoverer, Discovery, views_for
 from imn_world_model.errors import UserError
 from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
 from imn_world_model.pictures import write_pictures
@@ -141,7 +141,7 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
     Train and leave a run folder.
 
     :param config: the whole run.
-    :param frames: images of ``config.model.image_size``.
+    :param frames: images of ``config.model.side``.
     :param folder: the run folder.
     :param data: what to keep of the data's origin, see :func:`run.write_run`.
     :param resume: go on from the folder's last checkpoint.
@@ -166,9 +166,13 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
         backgrounds = backgrounds_of(batches.images, config)
         discovery = Discovery.load(folder)
         if discovery is None:
-            discovery = Discoverer(config, batches.images, batches.clip, backgrounds,
-                                   hardware, progress).run()
+            discoverer = Discoverer(config, batches.images, batches.clip, backgrounds,
+                                    hardware, progress)
+            discovery = discoverer.run()
             discovery.save(folder)
+            views = discoverer.views
+        else:
+            views = views_for(config, batches.images, backgrounds, discovery.anyhow)
         found = replace(config.model, num_identities=len(discovery.signature))
         config = batches.config = replace(config, model=found)
         write_run(folder, config, data)
@@ -177,8 +181,7 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
     if discovery is not None:
         recognizer = copy.deepcopy(learner.network.recognizer)
         assert recognizer is not None
-        batches.views = RecognizerViews(batches.images, backgrounds, config.train.seed,
-                                        discovery.anyhow, recognizer.eval().features)
+        batches.views = views.through(recognizer.eval().features)
     every = min(config.train.checkpoint_every, config.train.steps)
     checkpoints = ModelCheckpoint(folder / 'checkpoints', filename='last',
                                   every_n_train_steps=every, save_on_train_epoch_end=True,
@@ -270,7 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
                         'new one')
     crop = Crop(mode=options.crop, roi=tuple(options.roi) if options.roi else None)
     data_options = DataOptions(
-        size=config.model.image_size, topics=tuple(options.topics), crop=crop, gap=options.gap,
+        size=config.model.side, topics=tuple(options.topics), crop=crop, gap=options.gap,
         scene_change=options.scene_change, max_clip=options.max_clip, still=options.still,
         regions=Regions(options.boxes, options.regions == 'auto'))
     frames = load_frames(options.data, data_options, progress=not options.quiet)

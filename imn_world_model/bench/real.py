@@ -101,7 +101,7 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
     print('| protocol | method | accuracy | NMI | azimuth, median error | minutes |\n'
           '|---|---|---|---|---|---|', flush=True)
     for protocol in chosen:
-        learn, judge = read(folder / protocol.folder, protocol, config.model.image_size, rehearse)
+        learn, judge = read(folder / protocol.folder, protocol, config.model.side, rehearse)
         for method, accuracy, nmi in baselines(learn, judge, protocol.label):
             print(f'| {protocol.name} | {method} | {accuracy:.3f} | {nmi} | | |', flush=True)
             figures[f'{protocol.name} {method}'] = accuracy
@@ -151,7 +151,7 @@ def one_run(protocol: Protocol, config: Config, seed: int, learn: Frames, judge:
     run_config = override(config, told)
     folder = out / f'{protocol.name}-{preset_name}-seed{seed}'
     start = time.monotonic()
-    options = DataOptions(size=config.model.image_size, crop=Crop('none'),
+    options = DataOptions(size=config.model.side, crop=Crop('none'),
                           regions=protocol.regions, scene_change=256.0)
     train(run_config, learn, folder,
           {'paths': list(learn.sources), 'options': kept_options(options),
