@@ -8,7 +8,7 @@ from imn_world_model.config import preset
 from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.modules import IdentityModules
-from imn_world_model.recognition import Recognizer
+from imn_world_model.recognition import Recognizer, standing_out
 
 MODEL = replace(preset('objects').model, num_identities=7)
 
@@ -70,3 +70,39 @@ def test_more_features_than_a_matrix_holds_are_refused() -> None:
 def test_auto_identities_without_a_recognizer_are_refused() -> None:
     with pytest.raises(UserError, match="'auto', which takes a recognizer"):
         replace(preset('clips').model, num_identities=0)
+
+
+def test_what_stands_out_is_weighed_and_the_rim_is_not() -> None:
+    torch.manual_seed(0)
+    maps = 0.1 * torch.rand(2, 16, 7, 7) + torch.rand(2, 16, 1, 1)       # a table
+    thing = torch.randn(2, 16, 1, 1)
+    maps[:, :, 3:5, 2:4] = thing + 0.1 * torch.rand(2, 16, 2, 2)
+    weight = standing_out(maps)
+    torch.testing.assert_close(weight.sum((1, 2)), torch.ones(2))
+    assert (weight[:, 3:5, 2:4].sum((1, 2)) > 0.9).all()
+    even = standing_out(torch.ones(1, 16, 7, 7))                         # nothing stands out
+    assert even[0, 3, 3] == even.max() and torch.isfinite(even).all()
+
+
+@pytest.mark.parametrize('kind', ['conv', 'efficientnet_lite0'])
+def test_recognizer_sees_the_input_and_modules_see_it_reduced(kind: str) -> None:
+    torch.manual_seed(0)
+    model = replace(MODEL, recognizer=kind, input_size=128)
+    network = IndependentModularNetwork(model, preset('objects').loss).eval()
+    recognizer = network.recognizer
+    assert recognizer is not None
+    sharp = torch.rand(2, 3, 128, 128)
+    with torch.no_grad():
+        output = network(sharp)
+        blurred = network.reduced(sharp)
+        assert output.recon.shape == blurred.shape == (2, 3, 64, 64)
+        torch.testing.assert_close(output.encoding.mu, network.encode(blurred).mu)
+        torch.testing.assert_close(output.encoding.evidence, recognizer.evidence(
+            recognizer.features(sharp), network.identities()))
+        gone = (recognizer.features(sharp) - recognizer.features(blurred)).abs().max()
+    assert gone > 1e-3
+
+
+def test_input_that_is_no_multiple_of_the_picture_is_refused() -> None:
+    with pytest.raises(UserError, match='input_size 100 is not a multiple'):
+        replace(MODEL, input_size=100)

@@ -16,12 +16,15 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix, normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from torch.nn import functional as F
 
+from imn_world_model.batches import ImageRows
 from imn_world_model.config import Config, override, preset
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.regions import Regions
@@ -29,6 +32,7 @@ from imn_world_model.data.sources import find_sources
 from imn_world_model.errors import UserError
 from imn_world_model.observe import Observation, observe
 from imn_world_model.preprocess import Crop
+from imn_world_model.recognition import PRETRAINED_SIDE, pretrained_body
 from imn_world_model.run import kept_options, load_run
 from imn_world_model.train import train
 
@@ -39,6 +43,7 @@ LEVEL = 90.0
 # The simple methods: components of 32x32 pixels, seeds of k-means.
 BASELINE_SIDE, BASELINE_COMPONENTS, BASELINE_SEEDS = 32, 50, 3
 NEIGHBOURS = 3
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
           '|---|---|---|---|---|---|', flush=True)
     for protocol in chosen:
         learn, judge = read(folder / protocol.folder, protocol, config.model.side, rehearse)
-        for method, accuracy, nmi in baselines(learn, judge, protocol.label):
+        pretrained = config.model.recognizer not in ('none', 'conv')
+        for method, accuracy, nmi in baselines(learn, judge, protocol.label, pretrained):
             print(f'| {protocol.name} | {method} | {accuracy:.3f} | {nmi} | | |', flush=True)
             figures[f'{protocol.name} {method}'] = accuracy
         for seed in seeds:
@@ -220,15 +226,25 @@ def azimuth_errors(learn: Frames, own: Observation, judge: Frames,
     return errors
 
 
-def baselines(learn: Frames, judge: Frames, label: str) -> Iterator[tuple[str, float, str]]:
+def baselines(learn: Frames, judge: Frames, label: str,
+              pretrained: bool = False) -> Iterator[tuple[str, float, str]]:
     """:return: simple methods on the same images: name, accuracy, NMI."""
-    classes, truth = learn.labels[label], judge.labels[label]
     pixels = [np.stack([cv2.resize(image, (BASELINE_SIDE,) * 2, interpolation=cv2.INTER_AREA)
                         for image in frames.images[:]]).reshape(len(frames.images), -1) / 255.0
               for frames in (learn, judge)]
     few = min(BASELINE_COMPONENTS, *pixels[0].shape)
     pca = PCA(few, random_state=0).fit(pixels[0])
-    own, other = (pca.transform(part) for part in pixels)
+    yield from _simple('pixels', pca.transform(pixels[0]), pca.transform(pixels[1]), learn, judge,
+                       label)
+    if pretrained:
+        yield from _simple('pretrained features', pretrained_means(learn.images),
+                           pretrained_means(judge.images), learn, judge, label)
+
+
+def _simple(what: str, own: np.ndarray, other: np.ndarray, learn: Frames, judge: Frames,
+            label: str) -> Iterator[tuple[str, float, str]]:
+    """:return: k-means and nearest neighbours on features (N, d) and (K, d)."""
+    classes, truth = learn.labels[label], judge.labels[label]
     clips = np.unique(learn.clip, return_inverse=True)[1]
     means = np.stack([own[clips == k].mean(0) for k in range(clips.max() + 1)])
     n = len(learn.label_names[label])
@@ -240,9 +256,20 @@ def baselines(learn: Frames, judge: Frames, label: str) -> Iterator[tuple[str, f
         found.append((np.mean([assigned.get(j, -1) for j in cluster] == truth),
                       normalized_mutual_info_score(truth, cluster)))
     accuracy, nmi = np.mean(found, axis=0)
-    yield f'pixels, k-means of {n} on clip means', float(accuracy), f'{nmi:.3f}'
+    yield f'{what}, k-means of {n} on clip means', float(accuracy), f'{nmi:.3f}'
     nearest = KNeighborsClassifier(1).fit(own, classes)
-    yield 'pixels, 1-NN with all labels', float(nearest.score(other, truth)), ''
+    yield f'{what}, 1-NN with all labels', float(nearest.score(other, truth)), ''
+
+
+@torch.no_grad()
+def pretrained_means(images: ImageRows) -> np.ndarray:
+    """:return: (N, 1280), EfficientNet-lite0's features, averaged over the whole picture."""
+    body, found = pretrained_body(), []
+    for rows in np.array_split(np.arange(len(images)), -(-len(images) // BATCH)):
+        image = torch.from_numpy(images[rows]).movedim(-1, 1).float() / 255.0
+        large = F.interpolate(image, (PRETRAINED_SIDE,) * 2, mode='bilinear', align_corners=False)
+        found.append(body(large * (255 / 128) - 127 / 128).mean((2, 3)))
+    return torch.cat(found).numpy()
 
 
 def confusion_picture(truth: np.ndarray, answer: np.ndarray, names: tuple[str, ...],
