@@ -31,8 +31,8 @@ def test_large_pictures_are_cut_out_and_filled_as_small_ones() -> None:
     overlap = []
     for seed in range(8):
         image, disc = picture(seed)
-        large = cv2.resize(image, (256, 256), interpolation=cv2.INTER_CUBIC)
-        where = cv2.resize(disc.astype(np.uint8), (256, 256)) > 0
+        large = image.repeat(4, 0).repeat(4, 1)
+        where = disc.repeat(4, 0).repeat(4, 1)
         found = cut_out(large, 0.06)
         overlap.append(((found > 0.5) & where).sum() / ((found > 0.5) | where).sum())
         left = behind(large, where.astype(np.float32))
