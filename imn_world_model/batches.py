@@ -23,6 +23,8 @@ SUBSPACE_SAMPLE = 8000
 
 # Views of an image whose features are kept where they do not change: 5 KB each.
 VIEWS_KEPT = 4
+# More views at a time take gigabytes of memory in a large network.
+LOOKED_AT_TOGETHER = 16
 
 
 class ImageRows(Protocol):
@@ -99,10 +101,8 @@ class RecognizerViews:
         :return: (K, :data:`VIEWS_KEPT`, d).
         """
         views = np.tile(np.arange(VIEWS_KEPT), len(rows))
-        return torch.cat([self._kept(*part) for part in zip(
-            np.array_split(np.repeat(rows, VIEWS_KEPT), max(1, len(rows) // 8)),
-            np.array_split(views, max(1, len(rows) // 8)), strict=True)]
-        ).unflatten(0, (len(rows), VIEWS_KEPT))
+        return self._kept(np.repeat(rows, VIEWS_KEPT), views).unflatten(
+            0, (len(rows), VIEWS_KEPT))
 
     def _kept(self, rows: np.ndarray, views: np.ndarray) -> Tensor:
         """:return: (B, d), features of views (B,) of images (B,), made when first needed."""
@@ -111,8 +111,10 @@ class RecognizerViews:
         missing = [key for key in dict.fromkeys(keys) if key not in self.kept]
         if missing:
             with torch.no_grad():
-                found = self.look(torch.cat([self._view(*key) for key in missing]))
-            self.kept.update(zip(missing, found, strict=True))
+                for start in range(0, len(missing), LOOKED_AT_TOGETHER):
+                    few = missing[start:start + LOOKED_AT_TOGETHER]
+                    found = self.look(torch.cat([self._view(*key) for key in few]))
+                    self.kept.update(zip(few, found, strict=True))
         return torch.stack([self.kept[key] for key in keys])
 
     def _view(self, row: int, view: int) -> Tensor:

@@ -9,7 +9,9 @@ from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.pictures import to_uint8
 from imn_world_model.winner import Strategy, coarse_to_fine
 
+# Images at a time, and the pixels of larger ones.
 BATCH = 128
+BATCH_PIXELS = BATCH * 64 * 64
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def latent_means(network: IndependentModularNetwork, images: np.ndarray) -> np.n
 
 def _batches(images: np.ndarray) -> Iterator[torch.Tensor]:
     """:return: (B, 3, S, S) float32 in [0, 1], batch after batch."""
-    for start in range(0, len(images), BATCH):
-        part = torch.from_numpy(np.ascontiguousarray(images[start:start + BATCH]))
+    count = min(BATCH, max(1, BATCH_PIXELS // images[0, ..., 0].size))
+    for start in range(0, len(images), count):
+        part = torch.from_numpy(np.ascontiguousarray(images[start:start + count]))
         yield part.movedim(-1, 1).float() / 255.0

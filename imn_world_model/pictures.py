@@ -26,16 +26,18 @@ def grid(rows: list[np.ndarray]) -> np.ndarray:
     """
     Tile images.
 
-    :param rows: each (K, H, W, 3) uint8; all of one H and W.
+    :param rows: each (K, H, W, 3) uint8; larger ones are brought to the smallest's size.
     :return: one (H', W', 3) uint8 picture on white.
     """
-    height, width = rows[0].shape[1:3]
+    height, width = min(row.shape[1:3] for row in rows)
     columns = max(len(row) for row in rows)
     picture = np.full((len(rows) * (height * SCALE + GAP) + GAP,
                        columns * (width * SCALE + GAP) + GAP, 3), 255, np.uint8)
     for r, row in enumerate(rows):
         for c, tile in enumerate(row):
             top, left = GAP + r * (height * SCALE + GAP), GAP + c * (width * SCALE + GAP)
+            if tile.shape[:2] != (height, width):
+                tile = cv2.resize(tile, (width, height), interpolation=cv2.INTER_AREA)
             large = tile.repeat(SCALE, 0).repeat(SCALE, 1)
             picture[top:top + height * SCALE, left:left + width * SCALE] = large
     return picture
