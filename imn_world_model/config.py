@@ -110,6 +110,8 @@ class LossConfig:
     :param group_image_probability: how often the image is decoded from the group feature.
     :param classifier_weight: weight of the ID classifier's terms (section III-C2); labels reach
         training if and only if it is above 0.
+    :param image_tail: in the score, a squared error beyond so many times that of training's
+        winners counts by its logarithm (Student's t in place of a Gaussian); 0 for never.
     :param recognition_weight: weight per nat, in score and loss, of what the recognizer says
         against an identity.
     """
@@ -128,6 +130,7 @@ class LossConfig:
     group_image_probability: float = 0.2
     classifier_weight: float = 0.0
     recognition_weight: float = 0.0
+    image_tail: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ('kl_weight', 'kl_weight_split', 'kl_weight_end'):
@@ -286,7 +289,7 @@ _PAPER = Config(
 _OBJECTS = replace(
     _LOG,
     model=replace(_LOG.model, num_identities=AUTO, recognizer='conv'),
-    loss=replace(_LOG.loss, recognition_weight=20.0),
+    loss=replace(_LOG.loss, recognition_weight=20.0, image_tail=0.5),
     train=replace(_LOG.train, steps=1000, batch_size=32, clip_steps=1500, trial_steps=200,
                   photo=True, single_identity_steps=0, all_modules_steps=400,
                   restart_every=0, balance=0.0, recolor=False, zoom=0.0, shift=0.0, flip=False))

@@ -95,6 +95,8 @@ class Learner(lightning.LightningModule):
         terms, _ = self.network.loss(image, encoding, subset, identity, kl_weight,
                                      use_group_feature, label)
         loss = terms.total().mean()
+        if self.config.loss.image_tail:
+            self.network.observe_errors(self._everyone(terms.image))
         loss = loss + self._structure(encoding.mu, batch.get('subspace'), step)
         if not torch.isfinite(loss):
             raise UserError(f'the loss is not finite at step {step}; lower train.learning_rate')

@@ -91,6 +91,7 @@ class IndependentModularNetwork(nn.Module):
 
     masks: Tensor
     subset_share: Tensor
+    image_level: Tensor
 
     def __init__(self, config: ModelConfig, loss: LossConfig, num_labels: int = 0) -> None:
         super().__init__()
@@ -104,6 +105,8 @@ class IndependentModularNetwork(nn.Module):
         self.register_buffer('masks', subset_mask_tensor(config.num_modules), persistent=False)
         num_subsets = len(self.masks)
         self.register_buffer('subset_share', torch.full((num_subsets,), 1.0 / num_subsets))
+        # Weighted image error of training's winners, a running mean.
+        self.register_buffer('image_level', torch.tensor(1e4), persistent=loss.image_tail > 0)
 
     def forward(self, image: Tensor, strategy: Strategy = coarse_to_fine) -> Output:
         """
@@ -172,8 +175,14 @@ class IndependentModularNetwork(nn.Module):
             elif loss.independence_weight:
                 decoded_price = partial(self._hessian_price, encoding.z)
             question = Question(image, encoding.comp_T, self.identities(), price,
-                                loss.image_weight, decoded_price, self._identity_price(encoding))
+                                loss.image_weight, decoded_price, self._identity_price(encoding),
+                                self._image_scale())
             return strategy(self.decoder, question)
+
+    def _image_scale(self) -> Tensor | None:
+        """:return: the error from which on it counts by its logarithm; ``None`` for never."""
+        tail = self.loss_config.image_tail
+        return tail * self.image_level if tail else None
 
     def _identity_price(self, encoding: Encoding) -> Tensor | None:
         """:return: (B, n), what speaks against each identity, weighted; ``None`` for nothing."""
@@ -189,8 +198,17 @@ class IndependentModularNetwork(nn.Module):
             price = torch.zeros_like(encoding.kl[:, :1])
             answer = strategy(self.decoder, Question(
                 image, product[:, None], self.identities(), price, self.loss_config.image_weight,
-                identity_price=self._identity_price(encoding)))
+                identity_price=self._identity_price(encoding), image_scale=self._image_scale()))
         return Answer(answer.identity_scores, answer.subset + len(self.masks) - 1)
+
+    def observe_errors(self, error: Tensor, memory: int = 50) -> None:
+        """
+        Keep the running mean of the winners' weighted image errors.
+
+        :param error: (B,) of a step's winners.
+        :param memory: in steps.
+        """
+        self.image_level.lerp_(error.detach().mean().to(self.image_level), 1.0 / memory)
 
     def observe_subsets(self, subset: Tensor, memory: int = 50) -> None:
         """

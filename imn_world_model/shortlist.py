@@ -83,7 +83,7 @@ class Shortlist(nn.Module):
 
     :param subsets: (Q,) numbers of the subsets that are looked at.
     :param components: (3*H*W, r), orthonormal, the directions in which decoded pictures vary most.
-    :param origin: (r,), components of the mean of decoded pictures.
+    :param mean: (3*H*W,), of decoded pictures.
     :param first: on ``Decoder.hidden``.
     :param second: on ``Decoder.cells``.
     :param num_second: candidates beyond one per identity that the second sketch sees.
@@ -92,14 +92,16 @@ class Shortlist(nn.Module):
 
     subsets: Tensor
     components: Tensor
+    mean: Tensor
     origin: Tensor
 
-    def __init__(self, subsets: Tensor, components: Tensor, origin: Tensor, first: Sketch,
+    def __init__(self, subsets: Tensor, components: Tensor, mean: Tensor, first: Sketch,
                  second: Sketch, num_second: int, num_full: int) -> None:
         super().__init__()
         self.register_buffer('subsets', subsets)
         self.register_buffer('components', components)
-        self.register_buffer('origin', origin)
+        self.register_buffer('mean', mean)
+        self.register_buffer('origin', mean @ components)
         self.first, self.second = first, second
         self.num_second, self.num_full = num_second, num_full
 
@@ -110,12 +112,14 @@ class Shortlist(nn.Module):
 
     def forward(self, decoder: Decoder, question: Question) -> Answer:
         """Answer as every strategy does; scores are those of full decodes."""
-        image, weight = question.image, question.image_weight
+        image = question.image
         wanted = image.flatten(1) @ self.components - self.origin        # (B, r)
-        scale = weight * REFERENCE_PIXELS / (image.shape[-2] * image.shape[-1])
+        outside = self._outside(question, wanted)                        # (B, 1)
+        scale = REFERENCE_PIXELS / (image.shape[-2] * image.shape[-1])
         subset_T = subset_transforms(question.comp_T)
         chosen = preselect(decoder, question, subset_T[:, -1],
-                           lambda hidden: scale * self.first(hidden, wanted))
+                           lambda hidden: question.image_price(
+                               scale * (self.first(hidden, wanted) + outside)))
         subset_T = subset_T[:, self.subsets]
         hidden = chosen.hidden_of_candidates(decoder, question, subset_T)
         n = hidden.shape[2]                                              # those looked at
@@ -127,23 +131,30 @@ class Shortlist(nn.Module):
         number = torch.arange(hidden.shape[1], device=image.device)
         number = number.expand(image.shape[0], -1)                       # not len(): it is dynamic
 
-        guess = scale * self.first(hidden, wanted) + price
+        guess = question.image_price(scale * (self.first(hidden, wanted) + outside)) + price
         kept = _shortlist(guess, number % n, n, self.num_second)
         number, price = number.gather(1, kept), price.gather(1, kept)
         cells = decoder.cells(_rows(hidden, kept))                       # (B, K, features)
 
-        guess = scale * self.second(cells, wanted) + price
+        guess = question.image_price(scale * (self.second(cells, wanted) + outside)) + price
         kept = _shortlist(guess, number % n, n, self.num_full)
         number, price = number.gather(1, kept), price.gather(1, kept)
 
         errors = image_errors(decoder, _rows(cells, kept), decoder.nested(image))
-        loss = weight * errors + price                                   # (B, K), true scores
+        loss = question.image_price(errors) + price                      # (B, K), true scores
         identity, subset = number % n, self.subsets[number // n]
         if question.decoded_price is not None:
             loss = loss + question.decoded_price(
                 subset, chosen.identity.expand(len(loss), -1).gather(1, identity))
         best = _best_of_each(loss, identity, n)                          # (B, n)
         return chosen.answer(loss.gather(1, best), subset.gather(1, best))
+
+    def _outside(self, question: Question, wanted: Tensor) -> Tensor | float:
+        """:return: (B, 1), squared error that no sketch sees; 0 where only differences count."""
+        if question.image_scale is None:
+            return 0.0
+        whole = (question.image.flatten(1) - self.mean).square().sum(1, keepdim=True)
+        return (whole - wanted.square().sum(1, keepdim=True)).clamp(min=0.0)
 
 
 def _best_of_each(loss: Tensor, identity: Tensor, n: int) -> Tensor:
@@ -234,7 +245,7 @@ def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
 
     start = for_fit if for_fit < len(images) else 0
     for effort in EFFORTS:
-        shortlist = Shortlist(kept, components, mean @ components, first, second, *effort)
+        shortlist = Shortlist(kept, components, mean, first, second, *effort)
         seen = observe(network, images[start:], strategy=shortlist)
         same = seen.identity == identity[start:]
         if (same.mean() >= SAME_IDENTITY

@@ -26,6 +26,8 @@ class Question:
         that takes decoding: independence in its hessian form. ``None`` when there is none.
     :param identity_price: (B, n), what the recognizer says against an identity, weighted; ``None``
         without one.
+    :param image_scale: weighted squared error from which on it counts by its logarithm; ``None``
+        for never.
     """
 
     image: Tensor
@@ -35,6 +37,23 @@ class Question:
     image_weight: float
     decoded_price: Callable[[Tensor, Tensor], Tensor] | None = None
     identity_price: Tensor | None = None
+    image_scale: Tensor | None = None
+
+    def image_price(self, error: Tensor) -> Tensor:
+        """
+        What a squared error costs.
+
+        In proportion to it, as under a Gaussian of known variance; with ``image_scale`` as under
+        Student's t: in a light that training never saw every candidate is far off, and by how
+        much says little of the object.
+
+        :param error: (...), Eq. (7) or an estimate of it.
+        :return: the same shape.
+        """
+        price = self.image_weight * error
+        if self.image_scale is None:
+            return price
+        return self.image_scale * torch.log1p(price.clamp(min=0.0) / self.image_scale)
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,7 @@ def candidate_scores(decoder: Decoder, question: Question, chosen: 'Chosen', hid
     target = decoder.nested(question.image)
     errors = [image_errors(decoder, decoder.cells(part), target)
               for part in hidden.flatten(1, 2).split(chunk, dim=1)]
-    loss = question.image_weight * torch.cat(errors, 1).unflatten(1, hidden.shape[1:3])
+    loss = question.image_price(torch.cat(errors, 1).unflatten(1, hidden.shape[1:3]))
     loss = loss + question.price[:, :, None]
     if question.identity_price is not None:
         loss = loss + chosen.price(question.identity_price)[:, None]
@@ -104,7 +123,7 @@ def candidate_scores(decoder: Decoder, question: Question, chosen: 'Chosen', hid
 
 def coarse_errors(decoder: Decoder, question: Question) -> Callable[[Tensor], Tensor]:
     """
-    The early head's estimate of the weighted image error.
+    The early head's estimate of what the image error costs.
 
     :return: from first layers (B, ..., hidden) to estimates (B, ...).
     """
@@ -112,7 +131,7 @@ def coarse_errors(decoder: Decoder, question: Question) -> Callable[[Tensor], Te
 
     def error(hidden: Tensor) -> Tensor:
         wanted = target[(slice(None), *[None] * (hidden.dim() - 2))]
-        return question.image_weight * image_loss(decoder.coarse(hidden), wanted)
+        return question.image_price(image_loss(decoder.coarse(hidden), wanted))
     return error
 
 
@@ -133,8 +152,7 @@ def coarse_to_fine(decoder: Decoder, question: Question) -> Answer:
     index = subset[:, None, :, None].expand(-1, -1, -1, hidden.shape[-1])
     best = hidden.gather(1, index).squeeze(1)                              # (B, K, hidden)
     errors = image_errors(decoder, decoder.cells(best), decoder.nested(question.image))
-    loss = question.image_weight * errors
-    loss = loss + question.price.gather(1, subset)
+    loss = question.image_price(errors) + question.price.gather(1, subset)
     if question.identity_price is not None:
         loss = loss + chosen.price(question.identity_price)
     if question.decoded_price is not None:
@@ -199,7 +217,8 @@ def preselect(decoder: Decoder, question: Question, whole_T: Tensor,
     The identities worth a look: all of a few, of many the best with all modules.
 
     :param whole_T: (B, u, u), the product of all modules.
-    :param error: from first layers (B, n, hidden) to estimates of the weighted image error (B, n).
+    :param error: from first layers (B, n, hidden) to estimates (B, n) of what the image error
+        costs.
     """
     n = len(question.identity_T)
     if n <= MAX_IDENTITIES:

@@ -62,7 +62,7 @@ def test_shortlist_with_every_candidate_matches_exhaustive(network: IndependentM
                                                            fitted: Shortlist) -> None:
     question = asked(network, images(9, seed=2))
     num_subsets = len(network.masks)
-    whole = Shortlist(torch.arange(num_subsets), fitted.components, fitted.origin, fitted.first,
+    whole = Shortlist(torch.arange(num_subsets), fitted.components, fitted.mean, fitted.first,
                        fitted.second, 1000, 1000)
     answer = whole(network.decoder, question)
     scores, subset = exhaustive_scores(network.decoder, question).max(dim=1)
@@ -74,7 +74,7 @@ def test_shortlist_with_every_candidate_matches_exhaustive(network: IndependentM
 def test_shortlist_scores_every_identity_by_a_full_decode(network: IndependentModularNetwork,
                                                           fitted: Shortlist) -> None:
     question = asked(network, images(9, seed=3))
-    narrow = Shortlist(fitted.subsets, fitted.components, fitted.origin, fitted.first,
+    narrow = Shortlist(fitted.subsets, fitted.components, fitted.mean, fitted.first,
                        fitted.second, 0, 0)
     answer = narrow(network.decoder, question)
     scores = exhaustive_scores(network.decoder, question)

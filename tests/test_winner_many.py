@@ -1,4 +1,5 @@
 """Many identities: a search that looks at few of them, and a recognizer that names them."""
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from imn_world_model.inference import OUTPUTS, ImnModel
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.run import Run
 from imn_world_model.shortlist import fit_shortlist
-from imn_world_model.winner import MAX_IDENTITIES, coarse_to_fine, exhaustive
+from imn_world_model.winner import MAX_IDENTITIES, Question, coarse_to_fine, exhaustive
 
 N = 30
 # Untrained decoders are wrong by thousands: the recognizer's word must count against that.
@@ -112,3 +113,45 @@ def test_clip_memory_changes_over_only_in_the_long_run() -> None:
     for _ in range(20):
         memory.observe(clip, scores)
     assert memory.assign(torch.tensor([0, 1, 2])).tolist() == [0, 3, 2]
+
+
+@torch.no_grad()
+def test_far_off_pictures_leave_the_word_to_the_recognizer(
+        network: IndependentModularNetwork) -> None:
+    fresh = torch.from_numpy(images(40, seed=8)[:N]).movedim(-1, 1).float() / 255
+    with_tail = copy.deepcopy(network)
+    with_tail.loss_config = replace(network.loss_config, recognition_weight=20.0, image_tail=0.5)
+    with_tail.image_level.fill_(50.0)
+    without = copy.deepcopy(network)
+    without.loss_config = replace(network.loss_config, recognition_weight=20.0)
+    named = with_tail.encode(fresh).evidence
+    assert named is not None
+    right = [(one(fresh, exhaustive).identity == named.argmax(1)).float().mean()
+             for one in (with_tail, without)]
+    assert right[0] > 0.9 > right[1] + 0.3            # every picture is off by thousands
+    near = torch.tensor([10.0, 11.0])
+    question = Question(fresh, fresh, fresh, fresh, 1.0, image_scale=torch.tensor(1e6))
+    torch.testing.assert_close(question.image_price(near), near, rtol=1e-4, atol=0)
+
+
+@torch.no_grad()
+def test_searches_agree_where_errors_count_by_their_logarithm(
+        network: IndependentModularNetwork) -> None:
+    tailed = copy.deepcopy(network)
+    tailed.loss_config = replace(network.loss_config, recognition_weight=200.0, image_tail=0.5)
+    tailed.image_level.fill_(50.0)
+    shortlist = fit_shortlist(tailed, images(300, seed=4), progress=False)
+    for strategy in (coarse_to_fine, shortlist):
+        agreement = search_agreement(tailed, images(100, seed=5), strategy)
+        assert agreement['identity'] >= 0.97, strategy
+
+
+def test_level_of_errors_follows_training_and_is_kept(tmp_path: Path) -> None:
+    config = preset('objects32')
+    network = IndependentModularNetwork(replace(config.model, num_identities=3), config.loss)
+    assert 'image_level' in network.state_dict()
+    for _ in range(400):
+        network.observe_errors(torch.tensor([30.0, 50.0]))
+    assert 39 < float(network.image_level) < 50
+    plain = preset('clips32')
+    assert 'image_level' not in IndependentModularNetwork(plain.model, plain.loss).state_dict()

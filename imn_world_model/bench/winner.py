@@ -84,7 +84,7 @@ def untrained_shortlist(config: ModelConfig, network: IndependentModularNetwork)
         return Sketch(torch.randn(features + 1, COMPONENTS))
 
     subsets = torch.arange(len(network.masks))[-MAX_SUBSETS:]
-    return Shortlist(subsets, torch.randn(pixels, COMPONENTS), torch.zeros(COMPONENTS),
+    return Shortlist(subsets, torch.randn(pixels, COMPONENTS), torch.zeros(pixels),
                      sketch(expand.in_features), sketch(expand.out_features), *EFFORT)
 
 
