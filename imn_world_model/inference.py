@@ -11,6 +11,7 @@ import numpy as np
 from imn_world_model.errors import UserError
 from imn_world_model.preprocess import Crop, prepare
 from imn_world_model.session import ModelError, Session
+from imn_world_model.weights import nan_weights
 
 FORMAT_VERSION = '1'
 # In the order of the file's outputs; shapes and types in Winner.
@@ -60,7 +61,8 @@ class ImnModel:
         full names. By default TensorRT, CUDA, CPU, as far as they are installed. The CPU is always
         tried last, with a warning when a provider that was asked for is not used.
     :param threads: of one inference; 0 lets ONNX Runtime use every core.
-    :raises ModelError: when the file is missing, broken, or no model of this format.
+    :raises ModelError: when the file is missing, broken, no model of this format, or has NaN for
+        weights.
     """
 
     def __init__(self, path: str | Path, providers: Sequence[str] | None = None,
@@ -71,6 +73,11 @@ class ImnModel:
         self._session = Session(self.path, providers, threads)
         self.provider: str = self._session.provider
         self._read_metadata()
+        damaged = nan_weights(self.path)
+        if damaged:
+            raise ModelError(f'{self.path} holds weights that are no numbers (NaN): '
+                             f'{", ".join(damaged[:3])}; the file is damaged or its training '
+                             'diverged; export it again, or another run')
 
     def _read_metadata(self) -> None:
         metadata = self._session.metadata

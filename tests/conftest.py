@@ -79,6 +79,20 @@ def other_model(tiny_model: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope='session')
+def nan_model(tiny_model: Path) -> Path:
+    """Return the same network with one weight of NaN, as a training that diverged leaves it."""
+    import onnx
+    model = onnx.load(tiny_model)
+    weight = max(model.graph.initializer, key=lambda item: np.prod(item.dims))
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[0] = np.nan
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    path = tiny_model.with_name('nan.onnx')
+    onnx.save(model, path)
+    return path
+
+
 @pytest.fixture
 def graph() -> Iterator[Any]:
     """Yield a node of the tests' own."""

@@ -109,9 +109,27 @@ def test_every_node_that_tools_see_lists_its_parameters(graph, start, tiny_model
     assert not any('parameter' in name for name in services)
 
 
-@pytest.mark.parametrize('arguments', [(), ('--params-file', str(ROOT / 'config/perception.yaml'))])
+@pytest.mark.parametrize('arguments', [
+    (), ('--params-file', str(ROOT / 'config' / 'perception.yaml'))])
 def test_without_a_model_the_shipped_one_is_used(start, arguments):
     node = start(*arguments)
     node.wait_for_output('active on')
     assert 'model demo on' in node.output()
     assert ('/camera/image_raw' if arguments else '/imn/image_raw') in node.output()
+
+
+def test_model_with_nan_is_refused_at_the_start_and_as_a_new_one(
+        graph, start, tiny_model, nan_model):
+    node = start(model=nan_model, image_topics=[TOPIC])
+    node.wait_for_output('cannot configure')
+    lines = [line for line in node.output().splitlines() if 'nan.onnx' in line]
+    assert len(lines) == len(node.output().splitlines()) == 1
+    assert 'no numbers (NaN)' in lines[0]
+    assert graph.set_parameter(NAME, 'model', str(tiny_model)).successful
+    node.wait_for_output('active on')
+    result = graph.set_parameter(NAME, 'model', str(nan_model))
+    assert not result.successful
+    assert 'no numbers (NaN)' in result.reason
+    identities = graph.collect(Identity, '/imn/identity')
+    answer = ask(graph.publisher(Image, TOPIC), [identities], photo, 'old model')[0]
+    assert answer.model == 'tiny'
