@@ -1,6 +1,8 @@
 """What several test files share: a ROS domain of their own, small real models, a running graph."""
 import fcntl
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,19 @@ import pytest
 # Domains above 101 collide with ephemeral ports on Linux.
 DOMAINS = range(1, 102)
 
+# Of a package that stands beside this one in somebody's workspace.
+MANIFEST = """<package format="3"><name>other</name><version>0.0.1</version>
+<description>Another package that uses the messages.</description>
+<maintainer email="nobody@example.com">nobody</maintainer><license>Apache-2.0</license>
+<depend>imn_world_model</depend><export><build_type>ament_cmake</build_type></export></package>
+"""
+RECIPE = """cmake_minimum_required(VERSION 3.12)
+project(other NONE)
+find_package(ament_cmake REQUIRED)
+find_package(imn_world_model REQUIRED)
+find_package(imn_msgs REQUIRED)
+ament_package()
+"""
 
 LOCK = pytest.StashKey[int]()
 
@@ -90,6 +105,25 @@ def nan_model(tiny_model: Path) -> Path:
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     path = tiny_model.with_name('nan.onnx')
     onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a workspace with this repository and another package, built with `colcon build`."""
+    path = tmp_path_factory.mktemp('workspace')
+    other = path / 'src' / 'other'
+    other.mkdir(parents=True)
+    (other / 'package.xml').write_text(MANIFEST)
+    (other / 'CMakeLists.txt').write_text(RECIPE)
+    (path / 'src' / 'imn_world_model').symlink_to(Path(__file__).resolve().parent.parent)
+    prefix = Path(sys.prefix)
+    done = subprocess.run(
+        [prefix / 'bin' / 'colcon', 'build'], cwd=path, capture_output=True, text=True,
+        check=False, env={**os.environ, 'VIRTUAL_ENV': sys.prefix, 'AMENT_PREFIX_PATH': sys.prefix,
+                          'CMAKE_PREFIX_PATH': sys.prefix,
+                          'PATH': f'{prefix / "bin"}{os.pathsep}{os.environ["PATH"]}'})
+    assert done.returncode == 0, done.stdout + done.stderr
     return path
 
 

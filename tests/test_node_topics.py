@@ -1,4 +1,4 @@
-"""What the perception node makes of its camera topics: what they offer, what is lost or missing."""
+"""What the perception node makes of its camera topics: their QoS, what is lost or missing."""
 import re
 import signal
 import time

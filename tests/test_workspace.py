@@ -5,21 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from ros_graph import ROOT
 
-MANIFEST = """<package format="3"><name>other</name><version>0.0.1</version>
-<description>Another package that uses the messages.</description>
-<maintainer email="nobody@example.com">nobody</maintainer><license>Apache-2.0</license>
-<depend>imn_world_model</depend><export><build_type>ament_cmake</build_type></export></package>
-"""
-RECIPE = """cmake_minimum_required(VERSION 3.12)
-project(other NONE)
-find_package(ament_cmake REQUIRED)
-find_package(imn_world_model REQUIRED)
-find_package(imn_msgs REQUIRED)
-ament_package()
-"""
 # What `ros2 launch` and the nodes look for.
 PROGRAM = """
 import imn_msgs, imn_world_model
@@ -29,25 +16,6 @@ Identity()
 print(imn_msgs.__file__, imn_world_model.__file__, get_package_share_directory('imn_msgs'),
       get_package_share_directory('imn_world_model'), get_package_prefix('other'), sep='\\n')
 """
-
-
-@pytest.fixture(scope='module')
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a workspace with this repository and another package, built with `colcon build`."""
-    path = tmp_path_factory.mktemp('workspace')
-    other = path / 'src' / 'other'
-    other.mkdir(parents=True)
-    (other / 'package.xml').write_text(MANIFEST)
-    (other / 'CMakeLists.txt').write_text(RECIPE)
-    (path / 'src' / 'imn_world_model').symlink_to(ROOT)
-    prefix = Path(sys.prefix)
-    done = subprocess.run(
-        [prefix / 'bin' / 'colcon', 'build'], cwd=path, capture_output=True, text=True,
-        check=False, env={**os.environ, 'VIRTUAL_ENV': sys.prefix, 'AMENT_PREFIX_PATH': sys.prefix,
-                          'CMAKE_PREFIX_PATH': sys.prefix,
-                          'PATH': f'{prefix / "bin"}{os.pathsep}{os.environ["PATH"]}'})
-    assert done.returncode == 0, done.stdout + done.stderr
-    return path
 
 
 def test_plain_colcon_build_brings_messages_package_and_executables(workspace):
