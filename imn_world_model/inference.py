@@ -158,14 +158,24 @@ class ImnModel:
                             f'got {images.shape} {images.dtype}')
         with self._lock:
             answer = self._session.run(np.ascontiguousarray(images))
-        odds = answer['identity_scores'] / self._temperature
-        odds = np.exp(odds - odds.max(axis=1, keepdims=True))
-        confidence = odds / odds.sum(axis=1, keepdims=True)
         identity = answer['identity']
+        confidence = self.confidences(answer['identity_scores'])
         return Winner(
             **answer, label=[self.labels[j] for j in identity],
             confidence=confidence[np.arange(len(identity)), identity].astype(np.float32),
             novel=answer['score'] < self.novelty_threshold)
+
+    def confidences(self, identity_scores: np.ndarray) -> np.ndarray:
+        """
+        Weigh the identities against each other.
+
+        :param identity_scores: (B, n), the best score of each identity.
+        :return: (B, n) in [0, 1]; a row sums to 1.
+        """
+        odds = identity_scores / self._temperature
+        odds = np.exp(odds - odds.max(axis=1, keepdims=True))
+        weights: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
+        return weights
 
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
         """

@@ -27,6 +27,31 @@ find_package(imn_msgs REQUIRED)
 ament_package()
 """
 
+# vision_msgs comes with ROS 2 but not with PyPI's wheels: the part that is used, field by field.
+VISION = {
+    'Classification': 'std_msgs/Header header\nObjectHypothesis[] results\n',
+    'LabelInfo': 'std_msgs/Header header\nVisionClass[] class_map\nfloat32 threshold\n',
+    'ObjectHypothesis': 'string class_id\nfloat64 score\n',
+    'VisionClass': 'uint16 class_id\nstring class_name\n',
+}
+VISION_MANIFEST = """<package format="3"><name>vision_msgs</name><version>4.1.1</version>
+<description>The part that tests use.</description>
+<maintainer email="nobody@example.com">nobody</maintainer><license>Apache-2.0</license>
+<buildtool_depend>ament_cmake</buildtool_depend>
+<buildtool_depend>rosidl_default_generators</buildtool_depend><depend>std_msgs</depend>
+<member_of_group>rosidl_interface_packages</member_of_group>
+<export><build_type>ament_cmake</build_type></export></package>
+"""
+VISION_RECIPE = """cmake_minimum_required(VERSION 3.12)
+project(vision_msgs)
+find_package(ament_cmake REQUIRED)
+find_package(rosidl_default_generators REQUIRED)
+find_package(std_msgs REQUIRED)
+file(GLOB definitions RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} msg/*.msg)
+rosidl_generate_interfaces(${PROJECT_NAME} ${definitions} DEPENDENCIES std_msgs)
+ament_package()
+"""
+
 LOCK = pytest.StashKey[int]()
 
 
@@ -110,12 +135,18 @@ def nan_model(tiny_model: Path) -> Path:
 
 @pytest.fixture(scope='session')
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a workspace with this repository and another package, built with `colcon build`."""
+    """Return a workspace of this repository and two more packages, built with `colcon build`."""
     path = tmp_path_factory.mktemp('workspace')
     other = path / 'src' / 'other'
     other.mkdir(parents=True)
     (other / 'package.xml').write_text(MANIFEST)
     (other / 'CMakeLists.txt').write_text(RECIPE)
+    vision = path / 'src' / 'vision_msgs'
+    (vision / 'msg').mkdir(parents=True)
+    (vision / 'package.xml').write_text(VISION_MANIFEST)
+    (vision / 'CMakeLists.txt').write_text(VISION_RECIPE)
+    for name, definition in VISION.items():
+        (vision / 'msg' / f'{name}.msg').write_text(definition)
     (path / 'src' / 'imn_world_model').symlink_to(Path(__file__).resolve().parent.parent)
     prefix = Path(sys.prefix)
     done = subprocess.run(
