@@ -1,6 +1,7 @@
 """The repository as a folder in somebody's colcon workspace, built with no options."""
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,22 @@ def test_colcon_installs_the_files_that_pip_installs(workspace):
     assert {'perception.launch.py', 'perception.yaml', 'demo.onnx', 'metadata.yaml'} <= names
     installed = workspace / 'install' / 'imn_world_model'
     assert [path for path in listed if not (installed / path).is_file()] == []
+
+
+def test_rosdep_and_the_readmes_pip_line_bring_all_that_the_package_needs():
+    program = ('import json, runpy, setuptools; '
+               'setuptools.setup = lambda **words: print(json.dumps(words["install_requires"])); '
+               'runpy.run_path("setup.py")')
+    done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True,
+                          text=True, check=True)
+    needed = {re.split('[<>=]', line)[0] for line in json.loads(done.stdout)} | {'onnxruntime'}
+    keys = set(re.findall('<exec_depend>python3-(.*?)<', (ROOT / 'package.xml').read_text()))
+    robot = (ROOT / 'README.md').read_text().partition('## On a robot')[2]
+    line = next(line for line in robot.splitlines() if line.startswith('pip install '))
+    piped = {re.split('[<>=]', word.strip("'"))[0] for word in line.partition('#')[0].split()[2:]}
+    called = {'opencv-python-headless': 'opencv', 'pyyaml': 'yaml'}
+    assert {name for name in needed if called.get(name, name) not in keys | piped} == set()
+    # Debian's own Python refuses pip outside of a virtual environment; colcon must not crawl it.
+    before = robot.partition('pip install ')[0]
+    assert '--system-site-packages' in before and 'COLCON_IGNORE' in before
+    assert 'venv' in keys
