@@ -120,7 +120,7 @@ class ImnModel:
                 raise ValueError(f'{len(self.labels)} labels for {self.num_identities} identities')
             if not self._temperature > 0:
                 raise ValueError(f'temperature is {self._temperature}')
-        except (KeyError, ValueError, TypeError, IndexError) as error:
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise ModelError(f'{self.path} has broken metadata ({error}); export the run '
                              'again') from error
 
