@@ -11,6 +11,7 @@ import numpy as np
 from imn_world_model.errors import UserError
 from imn_world_model.preprocess import Crop, prepare
 from imn_world_model.session import ModelError, Session
+from imn_world_model.weights import nan_weights
 
 FORMAT_VERSION = '1'
 # In the order of the file's outputs; shapes and types in Winner.
@@ -60,7 +61,8 @@ class ImnModel:
         full names. By default TensorRT, CUDA, CPU, as far as they are installed. The CPU is always
         tried last, with a warning when a provider that was asked for is not used.
     :param threads: of one inference; 0 lets ONNX Runtime use every core.
-    :raises ModelError: when the file is missing, broken, or no model of this format.
+    :raises ModelError: when the file is missing, broken, no model of this format, or has NaN for
+        weights.
     """
 
     def __init__(self, path: str | Path, providers: Sequence[str] | None = None,
@@ -71,6 +73,11 @@ class ImnModel:
         self._session = Session(self.path, providers, threads)
         self.provider: str = self._session.provider
         self._read_metadata()
+        damaged = nan_weights(self.path)
+        if damaged:
+            raise ModelError(f'{self.path} holds weights that are no numbers (NaN): '
+                             f'{", ".join(damaged[:3])}; the file is damaged or its training '
+                             'diverged; export it again, or another run')
 
     def _read_metadata(self) -> None:
         metadata = self._session.metadata
@@ -113,7 +120,7 @@ class ImnModel:
                 raise ValueError(f'{len(self.labels)} labels for {self.num_identities} identities')
             if not self._temperature > 0:
                 raise ValueError(f'temperature is {self._temperature}')
-        except (KeyError, ValueError, TypeError, IndexError) as error:
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise ModelError(f'{self.path} has broken metadata ({error}); export the run '
                              'again') from error
 
@@ -151,14 +158,24 @@ class ImnModel:
                             f'got {images.shape} {images.dtype}')
         with self._lock:
             answer = self._session.run(np.ascontiguousarray(images))
-        odds = answer['identity_scores'] / self._temperature
-        odds = np.exp(odds - odds.max(axis=1, keepdims=True))
-        confidence = odds / odds.sum(axis=1, keepdims=True)
         identity = answer['identity']
+        confidence = self.confidences(answer['identity_scores'])
         return Winner(
             **answer, label=[self.labels[j] for j in identity],
             confidence=confidence[np.arange(len(identity)), identity].astype(np.float32),
             novel=answer['score'] < self.novelty_threshold)
+
+    def confidences(self, identity_scores: np.ndarray) -> np.ndarray:
+        """
+        Weigh the identities against each other.
+
+        :param identity_scores: (B, n), the best score of each identity.
+        :return: (B, n) in [0, 1]; a row sums to 1.
+        """
+        odds = identity_scores / self._temperature
+        odds = np.exp(odds - odds.max(axis=1, keepdims=True))
+        weights: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
+        return weights
 
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
         """

@@ -1,6 +1,8 @@
 """What several test files share: a ROS domain of their own, small real models, a running graph."""
 import fcntl
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,44 @@ import pytest
 # Domains above 101 collide with ephemeral ports on Linux.
 DOMAINS = range(1, 102)
 
+# Of a package that stands beside this one in somebody's workspace.
+MANIFEST = """<package format="3"><name>other</name><version>0.0.1</version>
+<description>Another package that uses the messages.</description>
+<maintainer email="nobody@example.com">nobody</maintainer><license>Apache-2.0</license>
+<depend>imn_world_model</depend><export><build_type>ament_cmake</build_type></export></package>
+"""
+RECIPE = """cmake_minimum_required(VERSION 3.12)
+project(other NONE)
+find_package(ament_cmake REQUIRED)
+find_package(imn_world_model REQUIRED)
+find_package(imn_msgs REQUIRED)
+ament_package()
+"""
+
+# vision_msgs comes with ROS 2 but not with PyPI's wheels: the part that is used, field by field.
+VISION = {
+    'Classification': 'std_msgs/Header header\nObjectHypothesis[] results\n',
+    'LabelInfo': 'std_msgs/Header header\nVisionClass[] class_map\nfloat32 threshold\n',
+    'ObjectHypothesis': 'string class_id\nfloat64 score\n',
+    'VisionClass': 'uint16 class_id\nstring class_name\n',
+}
+VISION_MANIFEST = """<package format="3"><name>vision_msgs</name><version>4.1.1</version>
+<description>The part that tests use.</description>
+<maintainer email="nobody@example.com">nobody</maintainer><license>Apache-2.0</license>
+<buildtool_depend>ament_cmake</buildtool_depend>
+<buildtool_depend>rosidl_default_generators</buildtool_depend><depend>std_msgs</depend>
+<member_of_group>rosidl_interface_packages</member_of_group>
+<export><build_type>ament_cmake</build_type></export></package>
+"""
+VISION_RECIPE = """cmake_minimum_required(VERSION 3.12)
+project(vision_msgs)
+find_package(ament_cmake REQUIRED)
+find_package(rosidl_default_generators REQUIRED)
+find_package(std_msgs REQUIRED)
+file(GLOB definitions RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} msg/*.msg)
+rosidl_generate_interfaces(${PROJECT_NAME} ${definitions} DEPENDENCIES std_msgs)
+ament_package()
+"""
 
 LOCK = pytest.StashKey[int]()
 
@@ -76,6 +116,45 @@ def other_model(tiny_model: Path) -> Path:
             entry.value = entry.value.replace('thing', 'item')
     path = tiny_model.with_name('other.onnx')
     onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def nan_model(tiny_model: Path) -> Path:
+    """Return the same network with one weight of NaN, as a training that diverged leaves it."""
+    import onnx
+    model = onnx.load(tiny_model)
+    weight = max(model.graph.initializer, key=lambda item: np.prod(item.dims))
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[0] = np.nan
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    path = tiny_model.with_name('nan.onnx')
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a workspace of this repository and two more packages, built with `colcon build`."""
+    path = tmp_path_factory.mktemp('workspace')
+    other = path / 'src' / 'other'
+    other.mkdir(parents=True)
+    (other / 'package.xml').write_text(MANIFEST)
+    (other / 'CMakeLists.txt').write_text(RECIPE)
+    vision = path / 'src' / 'vision_msgs'
+    (vision / 'msg').mkdir(parents=True)
+    (vision / 'package.xml').write_text(VISION_MANIFEST)
+    (vision / 'CMakeLists.txt').write_text(VISION_RECIPE)
+    for name, definition in VISION.items():
+        (vision / 'msg' / f'{name}.msg').write_text(definition)
+    (path / 'src' / 'imn_world_model').symlink_to(Path(__file__).resolve().parent.parent)
+    prefix = Path(sys.prefix)
+    done = subprocess.run(
+        [prefix / 'bin' / 'colcon', 'build'], cwd=path, capture_output=True, text=True,
+        check=False, env={**os.environ, 'VIRTUAL_ENV': sys.prefix, 'AMENT_PREFIX_PATH': sys.prefix,
+                          'CMAKE_PREFIX_PATH': sys.prefix,
+                          'PATH': f'{prefix / "bin"}{os.pathsep}{os.environ["PATH"]}'})
+    assert done.returncode == 0, done.stdout + done.stderr
     return path
 
 

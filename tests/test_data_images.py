@@ -110,6 +110,19 @@ def test_jpeg_is_halved_while_it_is_decoded() -> None:
     assert message_to_rgb(message, partial(part.halvings, size=size)).shape == large.shape
 
 
+@pytest.mark.parametrize('kind', ['jpeg', 'png'])
+def test_opencv_of_ubuntu_2404_and_debian_12_decodes_to_the_same_pixels(
+        monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    large = cv2.resize(CORNERS, None, fx=10, fy=10, interpolation=cv2.INTER_LINEAR)
+    message = compressed(large, 1, kind)
+    halve = partial(Crop().halvings, size=40)
+    new = [message_to_rgb(message), message_to_rgb(message, halve)]
+    monkeypatch.delattr(cv2, 'IMREAD_COLOR_RGB')
+    old = [message_to_rgb(message), message_to_rgb(message, halve)]
+    for before, after in zip(new, old):
+        assert np.array_equal(before, after)
+
+
 def test_data_may_be_bytes_or_array() -> None:
     from array import array
     message = raw(CORNERS, 'rgb8')

@@ -191,6 +191,34 @@ def test_files_that_are_no_model_name_the_cause(file: Path, tmp_path: Path) -> N
         ImnModel(tmp_path / 'foreign.onnx', ['cpu'])
 
 
+@pytest.mark.parametrize('form', ['raw', 'list', 'half', 'double'])
+def test_nan_among_any_weights_is_refused_at_load(file: Path, tmp_path: Path, form: str) -> None:
+    count = len(onnx.load(file).graph.initializer)
+    broken = 0
+    for index in range(count) if form == 'raw' else [0]:
+        model = onnx.load(file)
+        weight = model.graph.initializer[index]
+        if form != 'raw':
+            # Not used by the graph, so that its type does not matter.
+            weight = model.graph.initializer.add(name='extra', dims=[3])
+            kind = {'half': np.float16, 'double': np.float64}.get(form, np.float32)
+            weight.CopyFrom(onnx.numpy_helper.from_array(np.ones(3, kind), 'extra'))
+        if weight.data_type not in (1, 10, 11):
+            continue
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values.flat[-1] = np.nan
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        if form == 'list':
+            weight.ClearField('raw_data')
+            weight.float_data.extend(values)
+        onnx.save(model, tmp_path / 'nan.onnx')
+        with pytest.raises(ModelError, match='nan.onnx holds weights that are no numbers') as told:
+            ImnModel(tmp_path / 'nan.onnx', ['cpu'])
+        assert weight.name in str(told.value)
+        broken += 1
+    assert broken > (20 if form == 'raw' else 0)
+
+
 def test_metadata_of_any_content_is_an_error_that_names_the_file(file: Path, tmp_path: Path
                                                                  ) -> None:
     model = ImnModel(file, ['cpu'])

@@ -120,6 +120,11 @@ def test_health_warns_of_images_lost_in_the_last_seconds(monkeypatch):
     assert status.message.startswith('8% of the images are lost') and 'reliable' in status.message
     camera.reliability = 'reliable'
     assert 'too busy' in after_a_second(30, 10).message
+    # Nothing comes because all is lost.
+    camera.lost += 30
+    now[0] += 3.0
+    silent = state.statuses('node', 'cpu', health.ModelHealth('active'), 2.0)[1]
+    assert 'are lost' in silent.message
     for _ in range(7):
         status = after_a_second(30, 0)
     assert status.level == b'\x00'

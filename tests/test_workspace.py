@@ -1,25 +1,13 @@
 """The repository as a folder in somebody's colcon workspace, built with no options."""
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from ros_graph import ROOT
 
-MANIFEST = """<package format="3"><name>other</name><version>0.0.1</version>
-<description>Another package that uses the messages.</description>
-<maintainer email="nobody@example.com">nobody</maintainer><license>Apache-2.0</license>
-<depend>imn_world_model</depend><export><build_type>ament_cmake</build_type></export></package>
-"""
-RECIPE = """cmake_minimum_required(VERSION 3.12)
-project(other NONE)
-find_package(ament_cmake REQUIRED)
-find_package(imn_world_model REQUIRED)
-find_package(imn_msgs REQUIRED)
-ament_package()
-"""
 # What `ros2 launch` and the nodes look for.
 PROGRAM = """
 import imn_msgs, imn_world_model
@@ -29,25 +17,6 @@ Identity()
 print(imn_msgs.__file__, imn_world_model.__file__, get_package_share_directory('imn_msgs'),
       get_package_share_directory('imn_world_model'), get_package_prefix('other'), sep='\\n')
 """
-
-
-@pytest.fixture(scope='module')
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a workspace with this repository and another package, built with `colcon build`."""
-    path = tmp_path_factory.mktemp('workspace')
-    other = path / 'src' / 'other'
-    other.mkdir(parents=True)
-    (other / 'package.xml').write_text(MANIFEST)
-    (other / 'CMakeLists.txt').write_text(RECIPE)
-    (path / 'src' / 'imn_world_model').symlink_to(ROOT)
-    prefix = Path(sys.prefix)
-    done = subprocess.run(
-        [prefix / 'bin' / 'colcon', 'build'], cwd=path, capture_output=True, text=True,
-        check=False, env={**os.environ, 'VIRTUAL_ENV': sys.prefix, 'AMENT_PREFIX_PATH': sys.prefix,
-                          'CMAKE_PREFIX_PATH': sys.prefix,
-                          'PATH': f'{prefix / "bin"}{os.pathsep}{os.environ["PATH"]}'})
-    assert done.returncode == 0, done.stdout + done.stderr
-    return path
 
 
 def test_plain_colcon_build_brings_messages_package_and_executables(workspace):
@@ -75,3 +44,22 @@ def test_colcon_installs_the_files_that_pip_installs(workspace):
     assert {'perception.launch.py', 'perception.yaml', 'demo.onnx', 'metadata.yaml'} <= names
     installed = workspace / 'install' / 'imn_world_model'
     assert [path for path in listed if not (installed / path).is_file()] == []
+
+
+def test_rosdep_and_the_readmes_pip_line_bring_all_that_the_package_needs():
+    program = ('import json, runpy, setuptools; '
+               'setuptools.setup = lambda **words: print(json.dumps(words["install_requires"])); '
+               'runpy.run_path("setup.py")')
+    done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True,
+                          text=True, check=True)
+    needed = {re.split('[<>=]', line)[0] for line in json.loads(done.stdout)} | {'onnxruntime'}
+    keys = set(re.findall('<exec_depend>python3-(.*?)<', (ROOT / 'package.xml').read_text()))
+    robot = (ROOT / 'README.md').read_text().partition('## On a robot')[2]
+    line = next(line for line in robot.splitlines() if line.startswith('pip install '))
+    piped = {re.split('[<>=]', word.strip("'"))[0] for word in line.partition('#')[0].split()[2:]}
+    called = {'opencv-python-headless': 'opencv', 'pyyaml': 'yaml'}
+    assert {name for name in needed if called.get(name, name) not in keys | piped} == set()
+    # Debian's own Python refuses pip outside of a virtual environment; colcon must not crawl it.
+    before = robot.partition('pip install ')[0]
+    assert '--system-site-packages' in before and 'COLCON_IGNORE' in before
+    assert 'venv' in keys

@@ -28,7 +28,7 @@ import numpy as np
 
 from imn_world_model.bench.services import asking
 from imn_world_model.cli import run_cli
-from imn_world_model.data.images import MAX_HALVINGS, REDUCED, message_to_rgb
+from imn_world_model.data.images import MAX_HALVINGS, REDUCED, decode_rgb, message_to_rgb
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel
 
@@ -222,7 +222,7 @@ def image_path_seconds(model: Path) -> tuple[float, float]:
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     pixels = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4.0))
     jpeg = cv2.imencode('.jpg', pixels)[1]
-    halved = cv2.IMREAD_COLOR_RGB | REDUCED[min(network.halvings(480, 640), MAX_HALVINGS)]
+    halved = REDUCED[min(network.halvings(480, 640), MAX_HALVINGS)]
 
     def beyond(kind: type, message: Any, bare: Callable[[], np.ndarray]) -> float:
         payload = serialize_message(message)
@@ -240,7 +240,7 @@ def image_path_seconds(model: Path) -> tuple[float, float]:
     compressed = CompressedImage(format='jpeg', data=array('B', jpeg.tobytes()))
     return (beyond(Image, raw, lambda: pixels),
             beyond(CompressedImage, compressed,
-                   lambda: np.asarray(cv2.imdecode(jpeg, halved))))
+                   lambda: np.asarray(decode_rgb(jpeg, halved))))
 
 
 def highest_rate(one: Bench, images: list[bytes]) -> float:

@@ -43,6 +43,21 @@ REDUCED = (0, cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_GRAYSCALE_4,
 MAX_HALVINGS = len(REDUCED) - 1
 
 
+def decode_rgb(buffer: np.ndarray, reduced: int = 0) -> np.ndarray | None:
+    """
+    Let OpenCV decode; before 4.11, as Ubuntu 24.04 and Debian 12 have it, it knows only BGR.
+
+    :param buffer: (N,) uint8, a JPEG, PNG or the like.
+    :param reduced: one of REDUCED.
+    :return: (H, W, 3) uint8 RGB; None when it is no picture.
+    """
+    direct = getattr(cv2, 'IMREAD_COLOR_RGB', None)
+    if direct is not None:
+        return cv2.imdecode(buffer, direct | reduced)
+    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | reduced)
+    return image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
 def message_to_rgb(message: Any, halvings: Halvings | None = None) -> np.ndarray:
     """
     Decode an image message, from rclpy or from a recording.
@@ -78,7 +93,7 @@ def compressed_to_rgb(data: Any, kind: str = '',
     if buffer.size and height * width <= JPEG_PIXELS_PER_BYTE * buffer.size:
         times = halvings(height, width) if halvings is not None else 0
         try:
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB | REDUCED[min(times, MAX_HALVINGS)])
+            image = decode_rgb(buffer, REDUCED[min(times, MAX_HALVINGS)])
         except cv2.error:                             # such as dimensions beyond OpenCV's limit
             image = None
     if image is None:

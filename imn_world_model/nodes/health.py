@@ -94,7 +94,8 @@ class Health:
         self.sources = [SourceHealth(topic) for topic in topics]
         self._latency: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._inference: deque[float] = deque(maxlen=LATENCIES_KEPT)
-        self._history: deque[tuple[float, np.ndarray]] = deque()
+        # From the start, so that what is lost in the first second counts.
+        self._history = deque([(time.monotonic(), np.zeros((len(topics), 3), np.int64))])
         self._fault = ('', float('-inf'))
         self._logged: dict[tuple[str, str], tuple[float, int]] = {}
 
@@ -212,16 +213,17 @@ def source_status(node: str, source: SourceHealth, rates: Rates, now: float,
         level, message = DiagnosticStatus.ERROR, source.qos_problem
     elif not source.publishers and silent > image_timeout:
         level, message = DiagnosticStatus.WARN, 'nobody publishes this topic'
-    elif silent > image_timeout:
-        level, message = DiagnosticStatus.WARN, f'no image for {silent:.1f} s'
-    elif now - source.last_bad < RATE_WINDOW:
-        level, message = DiagnosticStatus.WARN, f'bad image: {source.last_error}'
+    # Before the silence that it may be the cause of.
     elif rates.lost > LOST_SHARE:
         remedy = ('set qos_reliability to auto or reliable, and let the publisher offer reliable'
                   if source.reliability == 'best_effort' else
                   'machine or network is too busy; lower the rate or the size of the images')
         level, message = DiagnosticStatus.WARN, (
             f'{rates.lost:.0%} of the images are lost on their way; {remedy}')
+    elif silent > image_timeout:
+        level, message = DiagnosticStatus.WARN, f'no image for {silent:.1f} s'
+    elif now - source.last_bad < RATE_WINDOW:
+        level, message = DiagnosticStatus.WARN, f'bad image: {source.last_error}'
     else:
         level, message = DiagnosticStatus.OK, f'{rates.answered:.1f} answers/s'
     return diagnostic_status(f'{node}: {source.topic}', level, message, [

@@ -1,21 +1,21 @@
 """Everything that the perception node publishes about images."""
-from cv_bridge import CvBridge
+from typing import Any
+
 from imn_msgs.msg import Identity, Labels, Transform
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-from sensor_msgs.msg import Image
-from visualization_msgs.msg import Marker
+from std_msgs.msg import Header
 
 from imn_world_model.inference import ImnModel, Winner
+from imn_world_model.nodes import vision
+from imn_world_model.nodes.debug import DebugOutputs
 from imn_world_model.nodes.messages import identity_message, transform_message
-from imn_world_model.nodes.overlay import draw
 from imn_world_model.nodes.worker import Frame
 
 # Reliable publishers serve reliable and best-effort subscribers alike.
 RESULTS = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE,
                      durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-MARKER_HEIGHT = 0.1
 
 
 class Outputs:
@@ -29,12 +29,19 @@ class Outputs:
     def __init__(self, node: LifecycleNode, topics: list[str]) -> None:
         self._node = node
         self._topics = topics
-        self._identity = node.create_lifecycle_publisher(Identity, 'identity', RESULTS)
-        self._transform = node.create_lifecycle_publisher(Transform, 'transform', RESULTS)
-        self._labels = node.create_lifecycle_publisher(Labels, 'labels', LATCHED)
-        self._debug = node.create_lifecycle_publisher(Image, 'debug_image', RESULTS)
-        self._marker = node.create_lifecycle_publisher(Marker, 'marker', RESULTS)
-        self._bridge = CvBridge()
+        self._publishers: list[Any] = []
+        self._identity = self._create(Identity, 'identity', RESULTS)
+        self._transform = self._create(Transform, 'transform', RESULTS)
+        self._labels = self._create(Labels, 'labels', LATCHED)
+        self._debug = DebugOutputs(node, topics, self._create, RESULTS)
+        if vision.INSTALLED:
+            self._classification = self._create(vision.Classification, 'classification', RESULTS)
+            self._label_info = self._create(vision.LabelInfo, 'label_info', LATCHED)
+
+    def _create(self, kind: type, topic: str, qos: QoSProfile) -> Any:
+        publisher = self._node.create_lifecycle_publisher(kind, topic, qos)
+        self._publishers.append(publisher)
+        return publisher
 
     def publish_labels(self, model: ImnModel) -> None:
         """
@@ -43,6 +50,9 @@ class Outputs:
         :param model: whose labels they are.
         """
         self._labels.publish(Labels(model=model.name, labels=list(model.labels)))
+        if vision.INSTALLED:
+            now = self._node.get_clock().now().to_msg()
+            self._label_info.publish(vision.label_info(Header(stamp=now), model.labels))
 
     def publish(self, model: ImnModel, frame: Frame, winner: Winner, row: int) -> None:
         """
@@ -56,6 +66,10 @@ class Outputs:
         topic = self._topics[frame.arrival.source]
         self._identity.publish(identity_message(frame.header, topic, winner, row, model.name))
         self._transform.publish(transform_message(frame.header, topic, winner, row))
+        if vision.INSTALLED and self._classification.get_subscription_count():
+            confidences = model.confidences(winner.identity_scores[row:row + 1])[0]
+            self._classification.publish(vision.classification(
+                frame.header, int(winner.identity[row]), confidences))
 
     def publish_extras(self, frame: Frame, winner: Winner, row: int) -> None:
         """
@@ -65,26 +79,9 @@ class Outputs:
         :param winner: answers to the batch.
         :param row: of the image in the batch.
         """
-        text = f'{winner.label[row]} {winner.confidence[row]:.2f}' + ' novel' * winner.novel[row]
-        if self._debug.get_subscription_count():
-            picture = draw(frame.image, winner.reconstruction[row], text)
-            message = self._bridge.cv2_to_imgmsg(picture, 'rgb8')
-            message.header = frame.header
-            self._debug.publish(message)
-        if self._marker.get_subscription_count():
-            self._marker.publish(self._make_marker(frame, text))
-
-    def _make_marker(self, frame: Frame, text: str) -> Marker:
-        marker = Marker(header=frame.header, ns=f'{self._node.get_fully_qualified_name()}',
-                        id=frame.arrival.source, type=Marker.TEXT_VIEW_FACING,
-                        action=Marker.ADD, text=text)
-        marker.pose.orientation.w = 1.0
-        marker.scale.z = MARKER_HEIGHT
-        marker.color.r = marker.color.g = marker.color.b = marker.color.a = 1.0
-        return marker
+        self._debug.publish(frame, winner, row)
 
     def close(self) -> None:
         """Take the topics down."""
-        for publisher in (self._identity, self._transform, self._labels, self._debug,
-                          self._marker):
+        for publisher in self._publishers:
             self._node.destroy_publisher(publisher)
