@@ -296,14 +296,20 @@ def _video_frames(path: Path, report: SourceReport) -> Iterator[RawFrame]:
         expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         code = (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, 'little')
         report.encodings[''] = code.decode('ascii', 'replace').strip('\0 ')
-        count = 0
+        count, time = 0, 0.0
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        step = 1e9 / rate if rate > 0 else 0.0
         while True:
             valid, frame = capture.read()
             if not valid:
                 break
             count += 1
+            told = capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6
+            # Some files' last frames have time 0 (opencv#22141); in a video time goes on.
+            step = told - time if count > 1 and told > time else step
+            time = told if count == 1 or told > time else time + step
             # From 1 ns on: 0 stands for an unknown time.
-            stamp = 1 + int(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+            stamp = 1 + int(time)
             yield RawFrame('', stamp, partial(_video_image, frame),
                            held=frame.nbytes)
         if count < expected:
