@@ -17,7 +17,8 @@ NAME = 34                  # letters of a name that fit there
 
 HEADS = ('topic', 'encoding', 'pixels', 'frames', 'broken', 'still', 'Hz', 'back', 'unstamped',
          'clips', 'length', 'cut by')
-CAUSES = {'gap': 'gap', 'backward': 'stamp going back', 'scene': 'scene', 'length': 'length'}
+CAUSES = {'gap': 'gap', 'backward': 'stamp going back', 'scene': 'scene', 'length': 'length',
+          'camera': 'another camera'}
 
 
 def describe(frames: Frames) -> str:

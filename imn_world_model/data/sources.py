@@ -30,6 +30,7 @@ from imn_world_model.data.images import (
     depth_format,
     message_to_rgb,
 )
+from imn_world_model.data.sequences import arrange
 from imn_world_model.data.sqlite_storage import PENDING
 from imn_world_model.data.storage import printable
 from imn_world_model.errors import UserError
@@ -59,11 +60,14 @@ class RawFrame:
     """
     A frame before it is decoded.
 
-    :param topic: image topic; the folder's name for images, empty for a video.
-    :param stamp: ns, 0 where unknown. Of a message its header's, if that is set.
+    :param topic: image topic; empty for a video. For images the folder's name, where it holds
+        more than one sequence with ``/`` and the sequence's pattern.
+    :param stamp: ns, 0 where unknown. Of a message its header's, if that is set; of an image
+        what its name says.
     :param load: decodes it to (H, W, 3) uint8 RGB, smaller where its argument lets it, see
         :func:`images.compressed_to_rgb`; raises :class:`UserError` when broken.
-    :param truth_key: stamp under which a ground-truth topic speaks of it.
+    :param truth_key: stamp under which a ground-truth topic speaks of it; of an image of a
+        sequence its number or time.
     :param held: bytes of memory that it holds until it is decoded.
     """
 
@@ -84,6 +88,8 @@ class SourceReport:
     :param encodings: image topic -> encoding of its first readable frame.
     :param left_out: topic -> why, of image topics that are not used.
     :param left_count: topic -> messages left out, of those and of unknown types.
+    :param sequences: topic of images that follow each other -> pattern of their names and clock,
+        see :class:`sequences.Picture`.
     :param truth: stamp -> labels, from the ground-truth topic.
     :param lost: frames known to be recorded that never came; named in ``problems``.
     """
@@ -93,6 +99,7 @@ class SourceReport:
     encodings: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     left_count: Counter[str] = field(default_factory=Counter)
+    sequences: dict[str, tuple[str, str]] = field(default_factory=dict)
     truth: dict[int, dict[str, Any]] = field(default_factory=dict)
     lost: int = 0
 
@@ -191,7 +198,8 @@ def expected_frames(source: Source, topics: tuple[str, ...]) -> int | None:
 
 
 def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None,
-                report: SourceReport, scratch: Path | None = None) -> Iterator[RawFrame]:
+                report: SourceReport, scratch: Path | None = None,
+                sequences: str = 'auto') -> Iterator[RawFrame]:
     """
     Go through a source once; nothing is decoded here.
 
@@ -200,15 +208,26 @@ def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None
     :param truth_topic: topic of JSON strings with labels, for evaluation only.
     :param report: filled on the way.
     :param scratch: where compressed files are unpacked; ``None`` for the system's place.
+    :param sequences: which images follow each other, see :func:`sequences.arrange`.
     """
     if source.kind == 'bag':
         yield from _bag_frames(source.path, topics, truth_topic, report, scratch)
     elif source.kind == 'video':
         yield from _video_frames(source.path, report)
     else:
-        for file in source_files(source):
-            report.encodings.setdefault(source.path.name, file.suffix.lower().lstrip('.'))
-            yield RawFrame(source.path.name, 0, partial(_image_file, file))
+        yield from _picture_frames(source, report, sequences)
+
+
+def _picture_frames(source: Source, report: SourceReport, sequences: str) -> Iterator[RawFrame]:
+    folder = source.path.absolute().name
+    pictures = arrange(source_files(source), sequences)
+    several = len({picture.sequence for picture in pictures}) > 1
+    for picture in pictures:
+        topic = f'{folder}/{picture.sequence}' if several and picture.sequence else folder
+        if picture.sequence:
+            report.sequences[topic] = picture.sequence, picture.clock
+        report.encodings.setdefault(topic, picture.file.suffix.lower().lstrip('.'))
+        yield RawFrame(topic, picture.stamp, partial(_image_file, picture.file), picture.value)
 
 
 def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
