@@ -3,7 +3,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -33,13 +32,12 @@ from imn_world_model.data.images import (
 from imn_world_model.data.sequences import arrange
 from imn_world_model.data.sqlite_storage import PENDING
 from imn_world_model.data.storage import printable
+from imn_world_model.data.topics import find_twins, unwanted
 from imn_world_model.errors import UserError
 
 H5_SUFFIXES = ('.h5', '.hdf5')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm', '.m4v')
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
-# Names that drivers give to topics of depth and masks.
-DEPTH_WORDS = ('depth', 'disparity', 'mask', 'segmentation', 'confidence', 'range_image')
 
 
 @dataclass(frozen=True)
@@ -193,7 +191,7 @@ def expected_frames(source: Source, topics: tuple[str, ...]) -> int | None:
         return len(source_files(source))
     if source.kind == 'bag' and source.path.is_dir():
         return sum(count for topic, count in promised_images(source.path).items()
-                   if not _unwanted(topic, topics)) or None
+                   if not unwanted(topic, topics)) or None
     return None
 
 
@@ -235,6 +233,9 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
     bag = BagReport(report.problems, report.topics)
     garbled = 0
     unstamped: Counter[str] = Counter()
+    same: Counter[str] = Counter()
+    lent: Counter[tuple[str, str]] = Counter()
+    twins = find_twins(path, topics, scratch)
     for message in read_bag(path, bag, scratch):
         topic = message.topic
         if message.kind == TEXT_TYPE:
@@ -242,13 +243,20 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
                 garbled += not _note_truth(message, report)
             continue
         if topic not in report.encodings and topic not in report.left_out:
-            reason = _unwanted(topic, topics) or _look(message, report)
+            reason = unwanted(topic, topics) or _look(message, report)
             if reason:
                 report.left_out[topic] = reason
         if topic in report.left_out:
             report.left_count[topic] += 1
             continue
         stamp = message.own_stamp()
+        if topic in twins.main:
+            main = twins.main[topic]
+            if stamp is not None and twins.has(topic, stamp, message.stamp):
+                same[topic] += 1
+                continue
+            lent[topic, main] += stamp is not None
+            topic = main
         unstamped[topic] += stamp == 0
         yield RawFrame(topic, stamp or message.stamp, partial(_decode, message), message.stamp,
                        len(message.payload))
@@ -258,6 +266,10 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
     report.problems += [f'{count} frame{"s" * (count > 1)} of {topic} without a stamp of its own; '
                         'the time of recording is used'
                         for topic, count in unstamped.items() if count]
+    report.problems += [f'{count} frame{"s" * (count > 1)} of {topic} where {main} has none'
+                        for (topic, main), count in lent.items() if count]
+    report.left_out |= {topic: f'the same pictures as {twins.main[topic]}' for topic in same}
+    report.left_count += same
     report.left_count += bag.unknown
     report.lost = bag.lost
 
@@ -271,16 +283,6 @@ def _note_truth(message: BagMessage, report: SourceReport) -> bool:
         return False
     report.truth[message.stamp] = report.truth[stamp] = labels
     return True
-
-
-def _unwanted(topic: str, topics: tuple[str, ...]) -> str:
-    """:return: why an image topic is not used by its name; empty when it is."""
-    if topics:
-        wanted = any(fnmatch(topic, pattern) for pattern in topics)
-        return '' if wanted else 'not among --topics'
-    if any(word in topic.lower() for word in DEPTH_WORDS):
-        return 'depth or mask by its name; --topics takes it'
-    return ''
 
 
 def _look(message: BagMessage, report: SourceReport) -> str:
