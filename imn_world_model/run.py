@@ -13,11 +13,11 @@ from imn_world_model.config import Config, load_config, save_config
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.data.regions import Regions
 from imn_world_model.errors import UserError
+from imn_world_model.marks import CONFIG as CONFIG
+from imn_world_model.marks import DATA as DATA
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.preprocess import Crop
 
-CONFIG = 'config.yaml'
-DATA = 'data.json'
 CHECKPOINT = 'checkpoints/last.ckpt'
 # Of what a checkpoint means. 2: the decoder's layers end in SiLU; the weights of 1 fit, and would
 # decode other pictures.

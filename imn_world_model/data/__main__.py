@@ -8,6 +8,7 @@ from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.data.inspect import contact_sheet, describe, summary, write_sheet
 from imn_world_model.data.sequences import MODES
+from imn_world_model.marks import SHEET, SHEET_FIGURES
 from imn_world_model.preprocess import Crop
 
 
@@ -45,9 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
     print(describe(frames))
     for note in frames.notes:
         print(note, file=sys.stderr)
-    with atomic_path(options.out / 'contact_sheet.png') as scratch:
+    with atomic_path(options.out / SHEET) as scratch:
         write_sheet(scratch, contact_sheet(frames))
-    with atomic_path(options.out / 'inspect.json') as scratch:
+    with atomic_path(options.out / SHEET_FIGURES) as scratch:
         scratch.write_text(json.dumps(summary(frames), indent=2))
     print(f'contact sheet: {options.out / "contact_sheet.png"}')
 

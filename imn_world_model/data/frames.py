@@ -111,7 +111,8 @@ def load_frames(paths: list[Path] | list[str], options: DataOptions,
     names = ', '.join(map(str, paths))
     read: list[tuple[Source, Part | Entry]] = []
     notes: list[str] = []
-    for source in find_sources([Path(path) for path in paths], notes):
+    found: list[str] = []
+    for source in find_sources([Path(path) for path in paths], found):
         try:
             read.append((source, _read(source, options, progress)))
         except CacheError:
@@ -132,9 +133,10 @@ def load_frames(paths: list[Path] | list[str], options: DataOptions,
                      'image on its own')
     used = [(source, part) for source, part in parts if len(part.rows)]
     if not used:
+        notes += found
         cause = f': {notes[0]}' if notes else '; no image topic, video, image or .h5 in there'
         raise UserError(f'nothing usable in {names}{cause}')
-    return _join(used, options, tuple(notes), tuple(part.report for _, part in parts))
+    return _join(used, options, (*notes, *found), tuple(part.report for _, part in parts))
 
 
 def _read(source: Source, options: DataOptions, progress: bool) -> Part | Entry:

@@ -29,15 +29,19 @@ from imn_world_model.data.images import (
     depth_format,
     message_to_rgb,
 )
+from imn_world_model.data.passed import PassedOver
 from imn_world_model.data.sequences import arrange
 from imn_world_model.data.sqlite_storage import PENDING
 from imn_world_model.data.storage import printable
 from imn_world_model.data.topics import find_twins, unwanted
 from imn_world_model.errors import UserError
+from imn_world_model.marks import is_own_picture, is_run
 
 H5_SUFFIXES = ('.h5', '.hdf5')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm', '.m4v')
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
+# What SQLite writes beside its file.
+COMPANIONS = tuple(f'.db3{end}' for end in (PENDING, '-shm', '-journal'))
 
 
 @dataclass(frozen=True)
@@ -107,38 +111,45 @@ def find_sources(paths: list[Path], notes: list[str] | None = None) -> list[Sour
     Look at what the user named; folders are searched to any depth, each place once.
 
     :param paths: files and folders.
-    :param notes: gets a line for each thing that looks like data but cannot be read.
+    :param notes: gets a line for each thing that looks like data but cannot be read, and one for
+        each kind of file that is passed over.
     :raises UserError: for a path that does not exist, or a file of an unknown kind named directly.
     """
     sources: list[Source] = []
     notes = [] if notes is None else notes
     seen: set[Path] = set()
+    passed = PassedOver()
     for path in paths:
         if not path.exists():
             raise UserError(f'{path} does not exist; give a recording, a video, an image folder, '
                             'a 3Dshapes .h5 file or a folder of those')
         known = path.resolve() in seen
         num_notes = len(notes)
-        found = list(_walk(path, seen, notes))
+        found = list(_walk(path, seen, notes, passed))
         if path.is_file() and not (known or found or notes[num_notes:]):
             raise UserError(f"{path} is of an unknown kind '{path.suffix}'; known: .h5, .mcap, "
                             f'.db3, {", ".join(VIDEO_SUFFIXES)}, folders of images')
         sources += found
+    notes += passed.lines()
     return sources
 
 
-def _walk(path: Path, seen: set[Path], notes: list[str]) -> Iterator[Source]:
+def _walk(path: Path, seen: set[Path], notes: list[str],
+          passed: PassedOver) -> Iterator[Source]:
     suffix = path.suffix.lower()
     if path.is_symlink() and not path.exists():
         if suffix in (*H5_SUFFIXES, *VIDEO_SUFFIXES) or is_bag(path):
             notes.append(f'{path} is a link to something that is not there')
+        elif suffix in IMAGE_SUFFIXES:
+            passed.add_kind('link to an image that is not there',
+                            'links to images that are not there', '', path)
         return
     real = path.resolve()
     if real in seen:                                  # a link to a folder further up, or twice
         return
     seen.add(real)
     if path.is_dir():
-        yield from _walk_folder(path, seen, notes)
+        yield from _walk_folder(path, seen, notes, passed)
     elif not path.is_file():
         return
     elif suffix in H5_SUFFIXES:
@@ -150,27 +161,44 @@ def _walk(path: Path, seen: set[Path], notes: list[str]) -> Iterator[Source]:
     elif suffix == '.bag':
         notes.append(f'{path} is a recording of ROS 1; `rosbags-convert --src {path.name} '
                      f'--dst {path.stem}` makes one of ROS 2')
+    elif not path.name.lower().endswith(COMPANIONS):
+        passed.add(path)
 
 
-def _walk_folder(path: Path, seen: set[Path], notes: list[str]) -> Iterator[Source]:
+def _walk_folder(path: Path, seen: set[Path], notes: list[str],
+                 passed: PassedOver) -> Iterator[Source]:
+    if is_run(path):
+        passed.add_kind('run folder of imn_world_model', 'run folders of imn_world_model',
+                        'what is in there is no data', path)
+        return
     try:
-        items = sorted(item for item in path.iterdir() if not item.name.startswith('.'))
+        items = sorted(path.iterdir())
     except OSError as error:
         notes.append(f'{path} cannot be read ({error.strerror})')
         return
+    for item in items:
+        if item.name.startswith('.') and item.is_file() and _looks_like_data(item):
+            passed.add_kind('hidden file', 'hidden files', '', item)
+    items = [item for item in items if not item.name.startswith('.')]
     if is_recording(path):
         yield Source('bag', path)
-        items = [item for item in items if not (is_bag(item) and item.is_file())]
+        items = [item for item in items
+                 if not ((is_bag(item) or item.name == METADATA) and item.is_file())]
     if any(_is_image(item) for item in items):
         yield Source('images', path)
     for item in items:
         if not _is_image(item):
-            yield from _walk(item, seen, notes)
+            yield from _walk(item, seen, notes, passed)
 
 
 def _is_image(path: Path) -> bool:
     return (path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
-            and path.is_file())
+            and path.is_file() and not is_own_picture(path))
+
+
+def _looks_like_data(path: Path) -> bool:
+    """:return: whether a file is of a kind that is read, by its name."""
+    return is_bag(path) or path.suffix.lower() in (*H5_SUFFIXES, *VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
 
 def source_files(source: Source) -> list[Path]:
