@@ -168,3 +168,19 @@ def test_the_cause_is_named_before_what_was_passed_over(tmp_path: Path, options:
     (tmp_path / 'x' / 'log.mcap').write_bytes(b'junk')
     with pytest.raises(UserError, match='nothing usable in .*: .*log.mcap'):
         load(tmp_path / 'x', options)
+
+
+def test_pages_beyond_the_first_are_told(tmp_path: Path, options: DataOptions) -> None:
+    images(tmp_path, 3)
+    pages = [scene(k) for k in range(3)]
+    assert cv2.imwritemulti(str(tmp_path / 'pages.tif'), pages)
+    assert cv2.imwrite(str(tmp_path / 'page.tif'), pages[0])
+    assert cv2.imwrite(str(tmp_path / 'still.webp'), pages[0])
+    moving = cv2.Animation()
+    moving.frames, moving.durations = pages, [100] * 3
+    for name in ('moving.png', 'moving.webp'):
+        assert cv2.imwriteanimation(str(tmp_path / name), moving)
+    frames = load(tmp_path, options)
+    assert len(frames.images) == 8
+    assert any('3 images with several pages or frames' in note and 'only the first is read' in note
+               for note in frames.notes)

@@ -27,6 +27,7 @@ from imn_world_model.data.images import (
     ImageError,
     compressed_to_rgb,
     depth_format,
+    has_pages,
     message_to_rgb,
 )
 from imn_world_model.data.passed import PassedOver
@@ -248,12 +249,18 @@ def _picture_frames(source: Source, report: SourceReport, sequences: str) -> Ite
     folder = source.path.absolute().name
     pictures = arrange(source_files(source), sequences)
     several = len({picture.sequence for picture in pictures}) > 1
+    paged: list[Path] = []
     for picture in pictures:
+        if has_pages(picture.file):
+            paged.append(picture.file)
         topic = f'{folder}/{picture.sequence}' if several and picture.sequence else folder
         if picture.sequence:
             report.sequences[topic] = picture.sequence, picture.clock
         report.encodings.setdefault(topic, picture.file.suffix.lower().lstrip('.'))
         yield RawFrame(topic, picture.stamp, partial(_image_file, picture.file), picture.value)
+    if paged:
+        report.problems.append(f'{len(paged)} image{"s" * (len(paged) > 1)} with several pages or '
+                               f'frames, such as {paged[0]}: only the first is read')
 
 
 def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
