@@ -127,10 +127,10 @@ def load_frames(paths: list[Path] | list[str], options: DataOptions,
     notes += [note for _, part in parts for note in part.notes]
     takes = [source for source, one in read if isinstance(one, Entry) and one.info['sequences']]
     if takes and options.sequences == 'auto':
-        several = 's' * (len(takes) > 1)
-        notes.append(f'{len(takes)} folder{several} of numbered or time-stamped images read as '
-                     f'sequence{several}, such as {takes[0].path}; --sequences none takes every '
-                     'image on its own')
+        count, what = ((f'{len(takes)} folders', 'sequences') if len(takes) > 1
+                       else ('1 folder', 'a sequence'))
+        notes.append(f'{count} of numbered or time-stamped images read as {what}, such as '
+                     f'{takes[0].path}; --sequences none takes every image on its own')
     used = [(source, part) for source, part in parts if len(part.rows)]
     if not used:
         notes += found
