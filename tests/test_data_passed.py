@@ -176,11 +176,13 @@ def test_pages_beyond_the_first_are_told(tmp_path: Path, options: DataOptions) -
     assert cv2.imwritemulti(str(tmp_path / 'pages.tif'), pages)
     assert cv2.imwrite(str(tmp_path / 'page.tif'), pages[0])
     assert cv2.imwrite(str(tmp_path / 'still.webp'), pages[0])
-    moving = cv2.Animation()
-    moving.frames, moving.durations = pages, [100] * 3
-    for name in ('moving.png', 'moving.webp'):
-        assert cv2.imwriteanimation(str(tmp_path / name), moving)
+    count = 1
+    if hasattr(cv2, 'Animation'):                     # OpenCV 4.11 and later write them
+        moving = cv2.Animation()
+        moving.frames, moving.durations = pages, [100] * 3
+        count += sum(cv2.imwriteanimation(str(tmp_path / name), moving)
+                     for name in ('moving.png', 'moving.webp'))
     frames = load(tmp_path, options)
-    assert len(frames.images) == 8
-    assert any('3 images with several pages or frames' in note and 'only the first is read' in note
+    assert len(frames.images) == 5 + count
+    assert any(f'{count} image' in note and 'only the first is read' in note
                for note in frames.notes)
