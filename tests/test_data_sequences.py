@@ -47,6 +47,10 @@ def write(folder: Path, names: list[str], number: int = 0) -> Path:
     ('1305031102175304.png', '#.png', 'epoch', EPOCH + 175_304_000),
     ('1305031102.png', '#.png', 'epoch', EPOCH),
     ('12.25.png', '#.png', 'time', 12_250_000_000),
+    ('IMG_20110510_123822.jpg', 'IMG_#.jpg', 'epoch', EPOCH),
+    ('2011-05-10-12-38-22.175304.png', '#.png', 'epoch', EPOCH + 175_304_000),
+    ('cam_20110510123822175.png', 'cam_#.png', 'epoch', EPOCH + 175_000_000),
+    ('20119910_123822.png', '20119910_#.png', 'number', 123822),
 ])
 def test_names_tell_number_or_time(name: str, pattern: str, clock: str, value: int) -> None:
     found = place(name)

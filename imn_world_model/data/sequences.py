@@ -1,13 +1,15 @@
 """
 Which pictures of a folder follow each other in time, by their names.
 
-``frame_000123.png`` has a number, ``1305031102.175304.png`` a time. Names that differ in nothing
-else are one sequence. Numbers far apart, as of pictures drawn at random, are none.
+``frame_000123.png`` has a number, ``1305031102.175304.png`` and ``20110510_123822.png`` a time.
+Names that differ in nothing else are one sequence. Numbers far apart, as of pictures drawn at
+random, are none.
 """
 import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +25,9 @@ NUMBER = re.compile(r'\d+')
 FRACTION = re.compile(r'(\d+)\.(\d{1,9})')
 # Seconds since 1970 with a fraction, or with nanoseconds behind them.
 SECONDS = re.compile(r'(?<!\d)(\d{10})(?:\.(\d{1,9})|[_-](\d{9}))(?!\d)')
+# Year to second, perhaps with milli-, micro- or nanoseconds.
+DATE = re.compile(r'(?<!\d)(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T ]*(\d\d)[-_.h:]?(\d\d)[-_.m:]?'
+                  r'(\d\d)(?:[-_.]?(\d{9}|\d{6}|\d{3}))?(?!\d)')
 # Digits of a time since 1970 -> its unit in ns: seconds, milli-, micro- and nanoseconds.
 UNITS = {10: 10 ** 9, 13: 10 ** 6, 16: 10 ** 3, 19: 1}
 # 2001 to 2100, so that a long number is rarely taken for a time.
@@ -85,6 +90,9 @@ def place(name: str) -> Place | None:
     found = FRACTION.fullmatch(stem)
     if found:
         return Place(f'#{suffix}', 'time', max(1, _nanoseconds(found[1], found[2])))
+    found = DATE.search(stem)
+    if found and (value := _since_1970(found)):
+        return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', 'epoch', value)
     numbers = list(NUMBER.finditer(stem))
     for found in numbers:
         value = int(found[0]) * UNITS.get(len(found[0]), 0)
@@ -94,6 +102,16 @@ def place(name: str) -> Place | None:
         return None
     found = numbers[-1]
     return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', 'number', int(found[0]))
+
+
+def _since_1970(date: re.Match[str]) -> int:
+    """:return: ns of a date, taken for UTC; 0 where it is none."""
+    try:
+        year, month, day, hour, minute, second = map(int, date.groups()[:6])
+        start = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+    except ValueError:
+        return 0
+    return _nanoseconds(str(int(start.timestamp())), date[7] or '0')
 
 
 def _nanoseconds(seconds: str, fraction: str) -> int:
