@@ -8,6 +8,7 @@ import pytest
 from recordings import scene
 
 from imn_world_model.config import preset
+from imn_world_model.data.__main__ import main
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.sequences import arrange, place
 from imn_world_model.errors import UserError
@@ -148,3 +149,16 @@ def test_a_run_keeps_what_sequences_are(options: DataOptions) -> None:
     assert _data_options(kept, config).sequences == 'folder'
     del kept['sequences']                             # of a run before there were any
     assert _data_options(kept, config).sequences == 'none'
+
+
+def test_inspect_takes_the_option_and_shows_the_sequence(tmp_path: Path,
+                                                         capsys: pytest.CaptureFixture[str],
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('IMN_CACHE_DIR', str(tmp_path / 'cache'))
+    folder = str(write(tmp_path / 'take', [f'{1305031102 + k / 10:.6f}.png' for k in range(12)]))
+    out = ['--out', str(tmp_path / 'out')]
+    main(['inspect', folder, *out])
+    shown = capsys.readouterr().out
+    assert '10.0  0     0          1      12-12' in shown and 'train 12 frames of 1 clips' in shown
+    main(['inspect', folder, *out, '--sequences', 'none'])
+    assert '12     1-1' in capsys.readouterr().out

@@ -87,3 +87,16 @@ def test_a_camera_alone_keeps_its_splits(tmp_path: Path, options: DataOptions) -
     entry = fingerprint(Source('bag', bag))
     names = [f'{entry}:/camera/image:{number}' for number in range(40)]
     assert np.array_equal(frames.split[::2], split_clips(names, options.fractions, options.seed))
+
+
+def test_a_rectified_topic_that_is_recorded_later_shares_its_splits(tmp_path: Path,
+                                                                    options: DataOptions) -> None:
+    messages = []
+    for _, _, stamp, image in drive(12, 10):
+        messages += [('/cam/image_raw', COMPRESSED, stamp, image),
+                     ('/cam/image_rect', COMPRESSED, stamp + 15 * 10 ** 7, image)]
+    bag = write_bag(tmp_path / 'bag', sorted(messages, key=lambda item: item[2]))
+    frames = load(bag, replace(options, max_clip=4))
+    assert set(frames.split) == {0, 1, 2} and len(frames.topics) == 2
+    for stamp in np.unique(frames.stamp):             # the same picture, however late it came
+        assert len(np.unique(frames.split[frames.stamp == stamp])) == 1
