@@ -61,6 +61,21 @@ def share_time(tracks: list[Track]) -> None:
     :param tracks: all of one recording; their clips and groups are set. A track alone keeps its
         clips, each a group of its own.
     """
+    near: list[Track] = []
+    end = 0
+    # Thousands of folders, each a take at its own time, do not concern each other.
+    for track in sorted(tracks, key=lambda track: int(track.time.min())):
+        if near and track.time.min() - end > track.reach:
+            _share(near)
+            near = []
+        end = max(end, int(track.time.max())) if near else int(track.time.max())
+        near.append(track)
+    if near:
+        _share(near)
+
+
+def _share(tracks: list[Track]) -> None:
+    """Do the same for tracks each of which is close to another in time."""
     names: list[str] = []
     placed: list[_Spans] = []
     for track in sorted(tracks, key=lambda track: (-len(track.time), track.name)):
