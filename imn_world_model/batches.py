@@ -184,7 +184,8 @@ class Batches(Dataset):
                 config.model.num_latents, train.seed)
         if train.share == 'clip' and self.length.max() == 1:
             raise UserError("train.share is 'clip' but every clip has a single frame; "
-                            "use logs or set train.share to 'augment'")
+                            "use logs, raise --gap for a slow camera, give --sequences folder "
+                            "for images that follow each other, or set train.share to 'augment'")
 
     def _sample(self, count: int) -> np.ndarray:
         """:return: (count, S, S, 3), images drawn at random, or all if there are fewer."""

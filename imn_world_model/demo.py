@@ -23,6 +23,7 @@ import numpy as np
 
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.errors import UserError
+from imn_world_model.marks import MARK
 
 ROOT = Path(__file__).resolve().parent.parent
 MESSAGE_DEFINITIONS = ROOT / 'ros2_ws' / 'src' / 'imn_msgs' / 'msg'
@@ -258,7 +259,7 @@ def draw(answers: Answers, path: Path) -> None:
     figure.suptitle('What the robot camera showed and what the model made of it (■ active module)')
     figure.tight_layout()
     with atomic_path(path) as scratch:
-        figure.savefig(scratch, dpi=100)
+        figure.savefig(scratch, dpi=100, metadata=MARK)
     plt.close(figure)
 
 

@@ -136,7 +136,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.batch < 1:
         raise UserError(f'--batch is {options.batch}; it must be at least 1')
     model = ImnModel(options.model, options.providers)
-    sources = find_sources(options.data)
+    notes: list[str] = []
+    sources = find_sources(options.data, notes)
+    for note in notes:
+        print(note, file=sys.stderr)
     with atomic_path(options.out) as scratch, scratch.open('w') as stream:
         count, problems = write_answers(model, sources, tuple(options.topics), options.batch,
                                         stream)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from imn_world_model.combine import active_product
+from imn_world_model.marks import mark
 from imn_world_model.model import IndependentModularNetwork
 
 GAP = 2          # pixels between tiles
@@ -46,8 +47,9 @@ def grid(rows: list[np.ndarray]) -> np.ndarray:
 def write_png(path: Path, picture: np.ndarray) -> None:
     """Write an RGB uint8 picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-        raise OSError(f'cannot write the picture {path}')
+    valid, data = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert valid
+    path.write_bytes(mark(data.tobytes()))
 
 
 @torch.no_grad()

@@ -13,11 +13,11 @@ from imn_world_model.config import Config, load_config, save_config
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.data.regions import Regions
 from imn_world_model.errors import UserError
+from imn_world_model.marks import CONFIG as CONFIG
+from imn_world_model.marks import DATA as DATA
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.preprocess import Crop
 
-CONFIG = 'config.yaml'
-DATA = 'data.json'
 CHECKPOINT = 'checkpoints/last.ckpt'
 # Of what a checkpoint means. 2: the decoder's layers end in SiLU; the weights of 1 fit, and would
 # decode other pictures.
@@ -147,7 +147,7 @@ def kept_options(options: DataOptions) -> dict[str, Any]:
     """:return: the options that decide on clips and splits, as what JSON can hold."""
     return {name: value for name, value in asdict(options).items()
             if name in ('crop', 'topics', 'gap', 'scene_change', 'max_clip', 'still', 'fractions',
-                        'seed', 'regions')}
+                        'seed', 'regions', 'sequences')}
 
 
 def _data_options(kept: dict[str, Any], config: Config) -> DataOptions:
@@ -155,5 +155,7 @@ def _data_options(kept: dict[str, Any], config: Config) -> DataOptions:
     roi = kept['crop']['roi']
     values = kept | {'crop': Crop(kept['crop']['mode'], tuple(roi) if roi else None),
                      'topics': tuple(kept['topics']), 'fractions': tuple(kept['fractions']),
-                     'regions': Regions(**kept.get('regions', {}))}
+                     'regions': Regions(**kept.get('regions', {})),
+                     # Of a run that kept none: every image was a clip of its own.
+                     'sequences': kept.get('sequences', 'none')}
     return DataOptions(size=config.model.side, **values)

@@ -24,6 +24,7 @@ from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.data.images import message_to_rgb
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel
+from imn_world_model.marks import MARK
 from imn_world_model.tracking import Track, TrackingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,7 +169,7 @@ def draw(log: Log, raw: dict[str, np.ndarray], filtered: dict[str, np.ndarray],
     axes[-1, 0].set_xlabel('time, s')
     figure.tight_layout()
     with atomic_path(path) as scratch:
-        figure.savefig(scratch, dpi=100, format='png')
+        figure.savefig(scratch, dpi=100, format='png', metadata=MARK)
     plt.close(figure)
 
 

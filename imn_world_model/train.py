@@ -22,6 +22,7 @@ from imn_world_model.cli import run_cli
 from imn_world_model.config import PRESETS, Config, load_config, override, preset
 from imn_world_model.data.frames import DataOptions, Frames, ImageStack, load_frames
 from imn_world_model.data.regions import Regions
+from imn_world_model.data.sequences import MODES
 from imn_world_model.discovery import Discoverer, Discovery, views_for
 from imn_world_model.errors import UserError
 from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
@@ -244,6 +245,9 @@ def main(arguments: list[str] | None = None) -> None:
                         help='frames after which a clip ends anyway')
     parser.add_argument('--still', type=float, default=defaults.still,
                         help='grey levels of change below which frames are thinned')
+    parser.add_argument('--sequences', choices=MODES, default=defaults.sequences,
+                        help='images of a folder that are one take: by their numbers or times '
+                             '(auto), all of a folder, or none')
     parser.add_argument('--label', default='shape',
                         help='label that the ID classifier learns (preset id_classifier only)')
     parser.add_argument('--accelerator', default='auto', help='cpu, gpu or auto')
@@ -275,7 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
     data_options = DataOptions(
         size=config.model.side, topics=tuple(options.topics), crop=crop, gap=options.gap,
         scene_change=options.scene_change, max_clip=options.max_clip, still=options.still,
-        regions=Regions(options.boxes, options.regions == 'auto'))
+        regions=Regions(options.boxes, options.regions == 'auto'), sequences=options.sequences)
     frames = load_frames(options.data, data_options, progress=not options.quiet)
     for note in frames.notes:
         print(note, file=sys.stderr)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from mcap.reader import make_reader
@@ -29,6 +30,7 @@ from recordings import (
     write_bag,
 )
 from rosbags.rosbag2 import StoragePlugin
+from test_data_frames import write_video
 
 from imn_world_model.data.bags import TYPESTORE
 from imn_world_model.data.cache import CacheError, built_once
@@ -288,3 +290,36 @@ def test_full_disk_of_the_cache_is_one_error_and_leaves_nothing(tmp_path: Path) 
             with (scratch / 'images.bin').open('wb', buffering=0) as stream:
                 stream.write(b'pixels')
     assert [path.suffix for path in (tmp_path / 'cache').iterdir()] == ['.lock']
+
+
+def test_video_time_never_goes_back(tmp_path: Path, options: DataOptions,
+                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    # OpenCV gives time 0 for the last frames of H.264 in AVI with B-frames (opencv#22141).
+    genuine = cv2.VideoCapture
+
+    class Forgetful:
+        """A capture whose clock stops before its frames do."""
+
+        def __init__(self, path: str) -> None:
+            self.capture, self.count = genuine(path), 0
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            self.count += 1
+            return self.capture.read()
+
+        def get(self, what: int) -> float:
+            if what == cv2.CAP_PROP_POS_MSEC and self.count in (1, 5, 11, 12):
+                return 0.0
+            return self.capture.get(what)
+
+        def isOpened(self) -> bool:
+            return self.capture.isOpened()
+
+        def release(self) -> None:
+            self.capture.release()
+
+    path = write_video(tmp_path / 'drive.avi')        # 10 Hz
+    monkeypatch.setattr(cv2, 'VideoCapture', Forgetful)
+    frames = load(path, options)
+    assert len(np.unique(frames.clip)) == 1 and not frames.notes
+    assert np.allclose(np.diff(frames.stamp), 10 ** 8, atol=2) and frames.stamp[0] == 1

@@ -202,7 +202,7 @@ def test_a_folder_with_everything_at_once(tmp_path: Path, options: DataOptions) 
     frames = load(logs, options)
     assert len(frames.images) == 18 + 18 + 30 + 12 + 10
     assert len(frames.sources) == 6 and noted(frames, 'broken.mcap')
-    assert len(np.unique(frames.clip)) == 3 + 3 + 30 + 1 + 10
+    assert len(np.unique(frames.clip)) == 3 + 3 + 30 + 1 + 2   # numbered photos: a clip each
     assert frames.label_names['class'] == ('box', 'cup')
     assert frames.label_names['shape'] == ('cube', 'cylinder', 'sphere', 'capsule')
     assert (frames.labels['class'] >= 0).sum() == 10 and (frames.labels['shape'] >= 0).sum() == 30

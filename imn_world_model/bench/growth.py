@@ -10,6 +10,7 @@ from imn_world_model.bench.winner import OnePass, untrained, untrained_shortlist
 from imn_world_model.cli import atomic_path
 from imn_world_model.config import ModelConfig
 from imn_world_model.export import DeployedNetwork
+from imn_world_model.marks import MARK
 from imn_world_model.winner import exhaustive
 
 MODULES = (3, 4, 5, 6, 7, 8)
@@ -54,5 +55,5 @@ def _plot(figures: dict[str, float], picture: Path) -> None:
     axes[0].set_ylabel('ms per image, torch, 64x64')
     axes[0].legend()
     with atomic_path(picture) as scratch:
-        figure.savefig(scratch, dpi=110, format='png')
+        figure.savefig(scratch, dpi=110, format='png', metadata=MARK)
     pyplot.close(figure)

@@ -30,6 +30,7 @@ from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.regions import Regions
 from imn_world_model.data.sources import find_sources
 from imn_world_model.errors import UserError
+from imn_world_model.marks import MARK
 from imn_world_model.observe import Observation, observe
 from imn_world_model.preprocess import Crop
 from imn_world_model.recognition import PRETRAINED_SIDE, pretrained_body
@@ -288,5 +289,5 @@ def confusion_picture(truth: np.ndarray, answer: np.ndarray, names: tuple[str, .
     axes.set_xticks([*marks, len(names)], [*names, 'no name'], fontsize=7, rotation=90)
     axes.set_ylabel('true')
     axes.set_xlabel('answered')
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, metadata=MARK)
     plt.close(figure)

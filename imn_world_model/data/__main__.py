@@ -7,6 +7,8 @@ from pathlib import Path
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.data.inspect import contact_sheet, describe, summary, write_sheet
+from imn_world_model.data.sequences import MODES
+from imn_world_model.marks import SHEET, SHEET_FIGURES
 from imn_world_model.preprocess import Crop
 
 
@@ -32,17 +34,21 @@ def main(arguments: list[str] | None = None) -> None:
                          help='grey levels of change below which frames are thinned')
     inspect.add_argument('--max-clip', type=int, default=defaults.max_clip,
                          help='frames after which a clip is ended anyway')
+    inspect.add_argument('--sequences', choices=MODES, default=defaults.sequences,
+                         help='images of a folder that are one take: by their numbers or times '
+                              '(auto), all of a folder, or none')
     options = parser.parse_args(arguments)
     crop = Crop(options.crop, tuple(options.roi) if options.roi else None)
     frames = load_frames(options.paths, DataOptions(
         size=options.size, crop=crop, topics=tuple(options.topics), gap=options.gap,
-        scene_change=options.scene_change, still=options.still, max_clip=options.max_clip))
+        scene_change=options.scene_change, still=options.still, max_clip=options.max_clip,
+        sequences=options.sequences))
     print(describe(frames))
     for note in frames.notes:
         print(note, file=sys.stderr)
-    with atomic_path(options.out / 'contact_sheet.png') as scratch:
+    with atomic_path(options.out / SHEET) as scratch:
         write_sheet(scratch, contact_sheet(frames))
-    with atomic_path(options.out / 'inspect.json') as scratch:
+    with atomic_path(options.out / SHEET_FIGURES) as scratch:
         scratch.write_text(json.dumps(summary(frames), indent=2))
     print(f'contact sheet: {options.out / "contact_sheet.png"}')
 

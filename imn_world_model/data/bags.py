@@ -23,8 +23,8 @@ from imn_world_model.data.foxglove import (
     FOXGLOVE_TYPES,
     decode_foxglove,
 )
-from imn_world_model.data.mcap_storage import MAX_RECORD_BYTES, read_mcap
-from imn_world_model.data.sqlite_storage import read_sqlite
+from imn_world_model.data.mcap_storage import MAX_RECORD_BYTES, mcap_topics, read_mcap
+from imn_world_model.data.sqlite_storage import read_sqlite, sqlite_topics
 from imn_world_model.data.storage import StorageReport
 from imn_world_model.errors import UserError
 
@@ -257,6 +257,27 @@ def promised_images(path: Path) -> dict[str, int]:
     except (KeyError, TypeError, ValueError):
         return {}
     return {topic: count for topic, (kind, count) in promised.items() if kind in IMAGE_TYPES}
+
+
+def known_topics(path: Path) -> set[str] | None:
+    """
+    Look up what a recording holds without reading it.
+
+    :param path: a bag folder or a storage file.
+    :return: topics by ``metadata.yaml`` and the files' own indexes; ``None`` where one is missing.
+    """
+    topics = set(promised_images(path)) if path.is_dir() else set()
+    for file in storage_files(path):
+        if file.name.lower().endswith('.mcap'):
+            found = mcap_topics(file)
+        elif file.name.lower().endswith('.db3'):
+            found = sqlite_topics(file)
+        else:                                         # packed
+            found = topics or None
+        if found is None:
+            return None
+        topics |= found
+    return topics
 
 
 def _compare_with_metadata(path: Path, files: list[Path], report: BagReport,

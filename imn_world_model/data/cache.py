@@ -40,7 +40,7 @@ from imn_world_model.preprocess import Crop, prepare
 
 NO_REGIONS = Regions()
 # Changes whenever what is written below changes.
-FORMAT = 5
+FORMAT = 6
 BLOCK = 1 << 20
 # Frames wait for a decoding thread up to this many bytes: raw 4K images have 25 MB each.
 MAX_WAITING = 1 << 27
@@ -60,7 +60,8 @@ class Entry:
     :param topics: names.
     :param info: ``problems``, ``truth``, ``all_topics``, ``encodings``, ``left_out`` (topic ->
         why), ``left_count`` (topic -> messages), ``broken`` (topic -> frames), ``resolutions``
-        (topic -> resolution -> frames), ``recorded`` and ``lost`` (counts).
+        (topic -> resolution -> frames), ``sequences`` (topic -> pattern and clock), ``recorded``
+        and ``lost`` (counts).
     :param fingerprint: of the source's content.
     """
 
@@ -102,7 +103,7 @@ def fingerprint(source: Source) -> str:
 
 def load_entry(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
                truth_topic: str | None, folder: Path, workers: int, progress: bool,
-               regions: Regions = NO_REGIONS) -> Entry:
+               regions: Regions = NO_REGIONS, sequences: str = 'auto') -> Entry:
     """
     Map a source's frames, decoding them first where that was not done yet.
 
@@ -115,18 +116,21 @@ def load_entry(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
     :param workers: decoding threads (OpenCV decodes outside Python's lock).
     :param progress: whether to show a bar.
     :param regions: how objects are found; then squares about them are cut, not ``crop``.
+    :param sequences: which images of a folder follow each other, see :func:`sequences.arrange`.
     """
     content = fingerprint(source)
     # The fingerprint reads samples of a large file; a change between them shows in its time.
     changed = [file.stat().st_mtime_ns for file in source_files(source)]
     options = json.dumps([FORMAT, size, crop.mode, crop.roi, sorted(topics), truth_topic, changed,
-                          *([regions.boxes, regions.auto] if regions else [])])
+                          *([regions.boxes, regions.auto] if regions else []),
+                          *([sequences] if source.kind == 'images' else [])])
     key = hashlib.sha256(f'{content}{options}'.encode()).hexdigest()[:32]
     with built_once(folder / key, lambda entry: _is_whole(entry, size)) as scratch:
         if scratch:
             scratch.mkdir()
-            _build(source, size, crop, topics, truth_topic, scratch, workers, progress, regions)
-    return _map(folder / key, size, content)
+            _build(source, size, crop, topics, truth_topic, scratch, workers, progress, regions,
+                   sequences)
+    return _map(folder / key, size, content, source)
 
 
 class CacheError(UserError):
@@ -178,8 +182,8 @@ def _is_whole(entry: Path, size: int) -> bool:
         return False
 
 
-def _map(folder: Path, size: int, content: str) -> Entry:
-    info = json.loads((folder / 'info.json').read_text())
+def _map(folder: Path, size: int, content: str, source: Source) -> Entry:
+    info = _renamed(json.loads((folder / 'info.json').read_text()), source)
     info['truth'] = {int(stamp): labels for stamp, labels in info['truth'].items()}
     with np.load(folder / 'frames.npz') as columns:
         topic, stamp, truth_key, index, change = (
@@ -191,21 +195,37 @@ def _map(folder: Path, size: int, content: str) -> Entry:
                  content)
 
 
+def _renamed(info: dict[str, Any], source: Source) -> dict[str, Any]:
+    """:return: an entry's report, with the name that its source has now."""
+    old = Path(info.pop('path'))
+    info['problems'] = [problem.replace(str(old), str(source.path))
+                        for problem in info['problems']]
+    if source.kind == 'images':                       # whose topics begin with the folder's name
+        def name(topic: str) -> str:
+            return source.path.absolute().name + topic[len(old.name):]
+        info['topics'] = [name(topic) for topic in info['topics']]
+        for key in ('encodings', 'sequences', 'resolutions', 'broken'):
+            info[key] = {name(topic): value for topic, value in info[key].items()}
+    return info
+
+
 def _build(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
            truth_topic: str | None, folder: Path, workers: int, progress: bool,
-           regions: Regions) -> None:
+           regions: Regions, sequences: str) -> None:
     """Decode a source into a folder; memory holds a few frames at a time."""
-    find = finder(source, topics, regions)
+    find = finder(source, topics, regions, sequences)
     report = SourceReport()
     columns = _Columns()
-    frames = read_frames(source, topics, truth_topic, report, folder)
+    # By its whole path, which is told from other words of a problem when it has a new name.
+    here = Source(source.kind, source.path.absolute())
+    frames = read_frames(here, topics, truth_topic, report, folder, sequences)
     bar = tqdm(desc=f'decoding {source.path.name}', unit=' frames', disable=not progress,
                leave=False, total=expected_frames(source, topics) if progress else None)
     with (folder / 'images.bin').open('wb') as stream, bar:
         for number, (frame, result) in enumerate(_decoded(frames, size, crop, workers, find)):
             bar.update()
             columns.add(number, frame, result, stream)
-    columns.save(folder, report)
+    columns.save(folder, here, report)
 
 
 def _decoded(frames: Iterator[RawFrame], size: int, crop: Crop, workers: int,
@@ -276,7 +296,7 @@ class _Columns:
         self.change.append(change)
         stream.write(pixels.data)
 
-    def save(self, folder: Path, report: SourceReport) -> None:
+    def save(self, folder: Path, source: Source, report: SourceReport) -> None:
         """Write the columns and the report."""
         columns: dict[str, Any] = {name: np.asarray(values)
                                    for name, values in self.numbers.items()}
@@ -292,5 +312,5 @@ class _Columns:
                 'left_count': report.left_count, 'problems': problems, 'broken': self.broken,
                 'used': used, 'lost': report.lost, 'resolutions': self.resolutions,
                 'recorded': used + self.broken.total() + left_frames + report.lost,
-                'truth': report.truth}
+                'sequences': report.sequences, 'path': str(source.path), 'truth': report.truth}
         (folder / 'info.json').write_text(json.dumps(info))

@@ -116,12 +116,13 @@ def split_clips(names: list[str], fractions: tuple[float, float], seed: int) -> 
     validation, test = fractions
     split[rank < validation + test] = VALIDATION
     split[rank < test] = TEST
-    return fill_splits(split, rank, fractions)[number]
+    # One or two may be part of more data: whether training goes without is seen when all is read.
+    return (fill_splits(split, rank, fractions) if len(different) >= 3 else split)[number]
 
 
 def fill_splits(split: np.ndarray, rank: np.ndarray, fractions: tuple[float, float]) -> np.ndarray:
     """
-    Give every split that is wanted a clip, where there are three clips or more.
+    Give every split that is wanted a clip, where there are three clips or more; else training.
 
     :param split: (K,) uint8 of TRAIN, VALIDATION, TEST.
     :param rank: (K,) number of each clip that depends on its content alone.
@@ -136,8 +137,8 @@ def fill_splits(split: np.ndarray, rank: np.ndarray, fractions: tuple[float, flo
             split[order[0]] = TEST
         if validation > 0 and not (split == VALIDATION).any():
             split[order[split[order] != TEST][0]] = VALIDATION
-        if not (split == TRAIN).any():
-            split[order[-1]] = TRAIN
+    if len(split) and not (split == TRAIN).any():
+        split[np.argmax(rank)] = TRAIN
     return split
 
 

@@ -1,6 +1,7 @@
 """Image messages to RGB arrays: every common encoding, padded rows, either byte order."""
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -41,6 +42,8 @@ JPEG_PIXELS_PER_BYTE = 1024
 REDUCED = (0, cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_GRAYSCALE_4,
             cv2.IMREAD_REDUCED_GRAYSCALE_8)
 MAX_HALVINGS = len(REDUCED) - 1
+# Where an animated PNG or WebP says that it is one: before its pixels.
+PAGES_LOOK = 256
 
 
 def decode_rgb(buffer: np.ndarray, reduced: int = 0) -> np.ndarray | None:
@@ -100,6 +103,22 @@ def compressed_to_rgb(data: Any, kind: str = '',
         raise ImageError(f'compressed image of {buffer.size} bytes, format {kind!r}, '
                          'cannot be decoded')
     return image
+
+
+def has_pages(file: Path) -> bool:
+    """:return: whether a PNG, WebP or TIFF file is an animation or has several pages."""
+    with file.open('rb') as stream:
+        head = stream.read(PAGES_LOOK)
+    if head.startswith(b'\x89PNG'):
+        return b'acTL' in head
+    if head[:4] == b'RIFF' and head[8:12] == b'WEBP':
+        return b'ANIM' in head
+    if head[:4] not in (b'II*\0', b'MM\0*'):
+        return False
+    try:
+        return cv2.imcount(str(file)) > 1
+    except cv2.error:                                 # counted as broken when it is decoded
+        return False
 
 
 def _jpeg_shape(data: memoryview) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from imn_world_model.data.frames import Frames
+from imn_world_model.marks import mark
 
 SPLITS = ('train', 'validation', 'test')
 CLIPS_SHOWN = 12
@@ -17,7 +18,8 @@ NAME = 34                  # letters of a name that fit there
 
 HEADS = ('topic', 'encoding', 'pixels', 'frames', 'broken', 'still', 'Hz', 'back', 'unstamped',
          'clips', 'length', 'cut by')
-CAUSES = {'gap': 'gap', 'backward': 'stamp going back', 'scene': 'scene', 'length': 'length'}
+CAUSES = {'gap': 'gap', 'backward': 'stamp going back', 'scene': 'scene', 'length': 'length',
+          'camera': 'another camera'}
 
 
 def describe(frames: Frames) -> str:
@@ -130,7 +132,7 @@ def write_sheet(path: Path, sheet: np.ndarray) -> None:
     """Write the contact sheet as PNG."""
     valid, data = cv2.imencode('.png', cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     assert valid
-    path.write_bytes(data.tobytes())
+    path.write_bytes(mark(data.tobytes()))
 
 
 def summary(frames: Frames) -> dict[str, Any]:

@@ -89,6 +89,15 @@ def read_mcap(file: Path, name: Path, report: StorageReport) -> Iterator[StoredM
             report.lost[topic] = report.lost.get(topic, 0) + count
 
 
+def mcap_topics(file: Path) -> set[str] | None:
+    """:return: topics by the file's index; ``None`` without one."""
+    with file.open('rb') as stream:
+        summary = _summary(stream)
+    if summary is None:
+        return None
+    return {printable(channel.topic) for channel in summary.channels.values()}
+
+
 def _summary(stream: BinaryIO) -> Summary | None:
     """:return: the index at the file's end, ``None`` where it is missing or contradictory."""
     try:

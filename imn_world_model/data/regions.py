@@ -55,20 +55,22 @@ class Regions:
         return bool(self.boxes or self.auto)
 
 
-def finder(source: Source, topics: tuple[str, ...], regions: Regions) -> Finder | None:
+def finder(source: Source, topics: tuple[str, ...], regions: Regions,
+           sequences: str = 'auto') -> Finder | None:
     """
     Go through a source once to learn where objects are.
 
     :param source: of kind ``bag``, ``video`` or ``images``.
     :param topics: globs of its image topics.
     :param regions: how.
+    :param sequences: which images follow each other, see :func:`sequences.arrange`.
     :return: from a frame and its (H, W, 3) uint8 picture to x, y, width, height in pixels, or
         ``None`` where nothing was found; ``None`` where whole pictures are used.
     :raises UserError: when the topic has no boxes.
     """
     if regions.boxes:
         return _from_topic(source, topics, regions.boxes)
-    return _from_background(source, topics) if regions.auto else None
+    return _from_background(source, topics, sequences) if regions.auto else None
 
 
 def cut(rgb: np.ndarray, box: Box, size: int) -> np.ndarray:
@@ -178,11 +180,11 @@ class Background:
         return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
 
 
-def _from_background(source: Source, topics: tuple[str, ...]) -> Finder:
+def _from_background(source: Source, topics: tuple[str, ...], sequences: str) -> Finder:
     rng = np.random.default_rng(0)
     sample: dict[str, list[np.ndarray]] = defaultdict(list)
     seen: dict[str, int] = defaultdict(int)
-    for frame in read_frames(source, topics, None, SourceReport()):
+    for frame in read_frames(source, topics, None, SourceReport(), sequences=sequences):
         number = seen[frame.topic]
         seen[frame.topic] += 1
         place = number if number < SAMPLE else int(rng.integers(number + 1))

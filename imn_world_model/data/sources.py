@@ -3,7 +3,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -28,17 +27,22 @@ from imn_world_model.data.images import (
     ImageError,
     compressed_to_rgb,
     depth_format,
+    has_pages,
     message_to_rgb,
 )
+from imn_world_model.data.passed import PassedOver
+from imn_world_model.data.sequences import arrange
 from imn_world_model.data.sqlite_storage import PENDING
 from imn_world_model.data.storage import printable
+from imn_world_model.data.topics import find_twins, unwanted
 from imn_world_model.errors import UserError
+from imn_world_model.marks import is_own_picture, is_run
 
 H5_SUFFIXES = ('.h5', '.hdf5')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm', '.m4v')
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
-# Names that drivers give to topics of depth and masks.
-DEPTH_WORDS = ('depth', 'disparity', 'mask', 'segmentation', 'confidence', 'range_image')
+# What SQLite writes beside its file.
+COMPANIONS = tuple(f'.db3{end}' for end in (PENDING, '-shm', '-journal'))
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,14 @@ class RawFrame:
     """
     A frame before it is decoded.
 
-    :param topic: image topic; the folder's name for images, empty for a video.
-    :param stamp: ns, 0 where unknown. Of a message its header's, if that is set.
+    :param topic: image topic; empty for a video. For images the folder's name, where it holds
+        more than one sequence with ``/`` and the sequence's pattern.
+    :param stamp: ns, 0 where unknown. Of a message its header's, if that is set; of an image
+        what its name says.
     :param load: decodes it to (H, W, 3) uint8 RGB, smaller where its argument lets it, see
         :func:`images.compressed_to_rgb`; raises :class:`UserError` when broken.
-    :param truth_key: stamp under which a ground-truth topic speaks of it.
+    :param truth_key: stamp under which a ground-truth topic speaks of it; of an image of a
+        sequence its number or time.
     :param held: bytes of memory that it holds until it is decoded.
     """
 
@@ -84,6 +91,8 @@ class SourceReport:
     :param encodings: image topic -> encoding of its first readable frame.
     :param left_out: topic -> why, of image topics that are not used.
     :param left_count: topic -> messages left out, of those and of unknown types.
+    :param sequences: topic of images that follow each other -> pattern of their names and clock,
+        see :class:`sequences.Picture`.
     :param truth: stamp -> labels, from the ground-truth topic.
     :param lost: frames known to be recorded that never came; named in ``problems``.
     """
@@ -93,6 +102,7 @@ class SourceReport:
     encodings: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     left_count: Counter[str] = field(default_factory=Counter)
+    sequences: dict[str, tuple[str, str]] = field(default_factory=dict)
     truth: dict[int, dict[str, Any]] = field(default_factory=dict)
     lost: int = 0
 
@@ -102,38 +112,45 @@ def find_sources(paths: list[Path], notes: list[str] | None = None) -> list[Sour
     Look at what the user named; folders are searched to any depth, each place once.
 
     :param paths: files and folders.
-    :param notes: gets a line for each thing that looks like data but cannot be read.
+    :param notes: gets a line for each thing that looks like data but cannot be read, and one for
+        each kind of file that is passed over.
     :raises UserError: for a path that does not exist, or a file of an unknown kind named directly.
     """
     sources: list[Source] = []
     notes = [] if notes is None else notes
     seen: set[Path] = set()
+    passed = PassedOver()
     for path in paths:
         if not path.exists():
             raise UserError(f'{path} does not exist; give a recording, a video, an image folder, '
                             'a 3Dshapes .h5 file or a folder of those')
         known = path.resolve() in seen
         num_notes = len(notes)
-        found = list(_walk(path, seen, notes))
+        found = list(_walk(path, seen, notes, passed))
         if path.is_file() and not (known or found or notes[num_notes:]):
             raise UserError(f"{path} is of an unknown kind '{path.suffix}'; known: .h5, .mcap, "
                             f'.db3, {", ".join(VIDEO_SUFFIXES)}, folders of images')
         sources += found
+    notes += passed.lines()
     return sources
 
 
-def _walk(path: Path, seen: set[Path], notes: list[str]) -> Iterator[Source]:
+def _walk(path: Path, seen: set[Path], notes: list[str],
+          passed: PassedOver) -> Iterator[Source]:
     suffix = path.suffix.lower()
     if path.is_symlink() and not path.exists():
         if suffix in (*H5_SUFFIXES, *VIDEO_SUFFIXES) or is_bag(path):
             notes.append(f'{path} is a link to something that is not there')
+        elif suffix in IMAGE_SUFFIXES:
+            passed.add_kind('link to an image that is not there',
+                            'links to images that are not there', '', path)
         return
     real = path.resolve()
     if real in seen:                                  # a link to a folder further up, or twice
         return
     seen.add(real)
     if path.is_dir():
-        yield from _walk_folder(path, seen, notes)
+        yield from _walk_folder(path, seen, notes, passed)
     elif not path.is_file():
         return
     elif suffix in H5_SUFFIXES:
@@ -145,27 +162,44 @@ def _walk(path: Path, seen: set[Path], notes: list[str]) -> Iterator[Source]:
     elif suffix == '.bag':
         notes.append(f'{path} is a recording of ROS 1; `rosbags-convert --src {path.name} '
                      f'--dst {path.stem}` makes one of ROS 2')
+    elif not path.name.lower().endswith(COMPANIONS):
+        passed.add(path)
 
 
-def _walk_folder(path: Path, seen: set[Path], notes: list[str]) -> Iterator[Source]:
+def _walk_folder(path: Path, seen: set[Path], notes: list[str],
+                 passed: PassedOver) -> Iterator[Source]:
+    if is_run(path):
+        passed.add_kind('run folder of imn_world_model', 'run folders of imn_world_model',
+                        'what is in there is no data', path)
+        return
     try:
-        items = sorted(item for item in path.iterdir() if not item.name.startswith('.'))
+        items = sorted(path.iterdir())
     except OSError as error:
         notes.append(f'{path} cannot be read ({error.strerror})')
         return
+    for item in items:
+        if item.name.startswith('.') and item.is_file() and _looks_like_data(item):
+            passed.add_kind('hidden file', 'hidden files', '', item)
+    items = [item for item in items if not item.name.startswith('.')]
     if is_recording(path):
         yield Source('bag', path)
-        items = [item for item in items if not (is_bag(item) and item.is_file())]
+        items = [item for item in items
+                 if not ((is_bag(item) or item.name == METADATA) and item.is_file())]
     if any(_is_image(item) for item in items):
         yield Source('images', path)
     for item in items:
         if not _is_image(item):
-            yield from _walk(item, seen, notes)
+            yield from _walk(item, seen, notes, passed)
 
 
 def _is_image(path: Path) -> bool:
     return (path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
-            and path.is_file())
+            and path.is_file() and not is_own_picture(path))
+
+
+def _looks_like_data(path: Path) -> bool:
+    """:return: whether a file is of a kind that is read, by its name."""
+    return is_bag(path) or path.suffix.lower() in (*H5_SUFFIXES, *VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
 
 def source_files(source: Source) -> list[Path]:
@@ -186,12 +220,13 @@ def expected_frames(source: Source, topics: tuple[str, ...]) -> int | None:
         return len(source_files(source))
     if source.kind == 'bag' and source.path.is_dir():
         return sum(count for topic, count in promised_images(source.path).items()
-                   if not _unwanted(topic, topics)) or None
+                   if not unwanted(topic, topics)) or None
     return None
 
 
 def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None,
-                report: SourceReport, scratch: Path | None = None) -> Iterator[RawFrame]:
+                report: SourceReport, scratch: Path | None = None,
+                sequences: str = 'auto') -> Iterator[RawFrame]:
     """
     Go through a source once; nothing is decoded here.
 
@@ -200,15 +235,32 @@ def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None
     :param truth_topic: topic of JSON strings with labels, for evaluation only.
     :param report: filled on the way.
     :param scratch: where compressed files are unpacked; ``None`` for the system's place.
+    :param sequences: which images follow each other, see :func:`sequences.arrange`.
     """
     if source.kind == 'bag':
         yield from _bag_frames(source.path, topics, truth_topic, report, scratch)
     elif source.kind == 'video':
         yield from _video_frames(source.path, report)
     else:
-        for file in source_files(source):
-            report.encodings.setdefault(source.path.name, file.suffix.lower().lstrip('.'))
-            yield RawFrame(source.path.name, 0, partial(_image_file, file))
+        yield from _picture_frames(source, report, sequences)
+
+
+def _picture_frames(source: Source, report: SourceReport, sequences: str) -> Iterator[RawFrame]:
+    folder = source.path.absolute().name
+    pictures = arrange(source_files(source), sequences)
+    several = len({picture.sequence for picture in pictures}) > 1
+    paged: list[Path] = []
+    for picture in pictures:
+        if has_pages(picture.file):
+            paged.append(picture.file)
+        topic = f'{folder}/{picture.sequence}' if several and picture.sequence else folder
+        if picture.sequence:
+            report.sequences[topic] = picture.sequence, picture.clock
+        report.encodings.setdefault(topic, picture.file.suffix.lower().lstrip('.'))
+        yield RawFrame(topic, picture.stamp, partial(_image_file, picture.file), picture.value)
+    if paged:
+        report.problems.append(f'{len(paged)} image{"s" * (len(paged) > 1)} with several pages or '
+                               f'frames, such as {paged[0]}: only the first is read')
 
 
 def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
@@ -216,6 +268,9 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
     bag = BagReport(report.problems, report.topics)
     garbled = 0
     unstamped: Counter[str] = Counter()
+    same: Counter[str] = Counter()
+    lent: Counter[tuple[str, str]] = Counter()
+    twins = find_twins(path, topics, scratch)
     for message in read_bag(path, bag, scratch):
         topic = message.topic
         if message.kind == TEXT_TYPE:
@@ -223,13 +278,20 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
                 garbled += not _note_truth(message, report)
             continue
         if topic not in report.encodings and topic not in report.left_out:
-            reason = _unwanted(topic, topics) or _look(message, report)
+            reason = unwanted(topic, topics) or _look(message, report)
             if reason:
                 report.left_out[topic] = reason
         if topic in report.left_out:
             report.left_count[topic] += 1
             continue
         stamp = message.own_stamp()
+        if topic in twins.main:
+            main = twins.main[topic]
+            if stamp is not None and twins.has(topic, stamp, message.stamp):
+                same[topic] += 1
+                continue
+            lent[topic, main] += stamp is not None
+            topic = main
         unstamped[topic] += stamp == 0
         yield RawFrame(topic, stamp or message.stamp, partial(_decode, message), message.stamp,
                        len(message.payload))
@@ -239,6 +301,10 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
     report.problems += [f'{count} frame{"s" * (count > 1)} of {topic} without a stamp of its own; '
                         'the time of recording is used'
                         for topic, count in unstamped.items() if count]
+    report.problems += [f'{count} frame{"s" * (count > 1)} of {topic} where {main} has none'
+                        for (topic, main), count in lent.items() if count]
+    report.left_out |= {topic: f'the same pictures as {twins.main[topic]}' for topic in same}
+    report.left_count += same
     report.left_count += bag.unknown
     report.lost = bag.lost
 
@@ -252,16 +318,6 @@ def _note_truth(message: BagMessage, report: SourceReport) -> bool:
         return False
     report.truth[message.stamp] = report.truth[stamp] = labels
     return True
-
-
-def _unwanted(topic: str, topics: tuple[str, ...]) -> str:
-    """:return: why an image topic is not used by its name; empty when it is."""
-    if topics:
-        wanted = any(fnmatch(topic, pattern) for pattern in topics)
-        return '' if wanted else 'not among --topics'
-    if any(word in topic.lower() for word in DEPTH_WORDS):
-        return 'depth or mask by its name; --topics takes it'
-    return ''
 
 
 def _look(message: BagMessage, report: SourceReport) -> str:
@@ -296,14 +352,20 @@ def _video_frames(path: Path, report: SourceReport) -> Iterator[RawFrame]:
         expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         code = (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, 'little')
         report.encodings[''] = code.decode('ascii', 'replace').strip('\0 ')
-        count = 0
+        count, time = 0, 0.0
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        step = 1e9 / rate if rate > 0 else 0.0
         while True:
             valid, frame = capture.read()
             if not valid:
                 break
             count += 1
+            told = capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6
+            # Some files' last frames have time 0 (opencv#22141); in a video time goes on.
+            step = told - time if count > 1 and told > time else step
+            time = told if count == 1 or told > time else time + step
             # From 1 ns on: 0 stands for an unknown time.
-            stamp = 1 + int(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+            stamp = 1 + int(time)
             yield RawFrame('', stamp, partial(_video_image, frame),
                            held=frame.nbytes)
         if count < expected:

@@ -60,6 +60,15 @@ def read_sqlite(file: Path, name: Path, report: StorageReport) -> Iterator[Store
                      'not known')
 
 
+def sqlite_topics(file: Path) -> set[str] | None:
+    """:return: topics by the file's table; ``None`` where it is broken."""
+    try:
+        with closing(_connect(file)) as database:
+            return {str(row[0]) for row in database.execute('SELECT name FROM topics')}
+    except BROKEN:
+        return None
+
+
 def _connect(file: Path) -> sqlite3.Connection:
     """:return: a read-only connection that sees the log of a recorder that crashed."""
     pending = file.with_name(file.name + PENDING)
