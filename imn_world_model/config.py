@@ -296,6 +296,7 @@ _OBJECTS = replace(
 # The same over features that were learnt from a million labelled photographs, not from the logs.
 _OBJECTS_PRETRAINED = replace(
     _OBJECTS, model=replace(_OBJECTS.model, recognizer='efficientnet_lite0', input_size=128),
+    loss=replace(_OBJECTS.loss, recognition_weight=100.0),
     train=replace(_OBJECTS.train, trial_steps=0))
 _DEBUG_MODEL = ModelConfig(
     image_size=32, num_modules=3, num_identities=3, num_latents=2, matrix_size=6,
