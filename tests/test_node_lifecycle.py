@@ -293,8 +293,8 @@ def test_diagnostics_name_provider_model_and_rates(graph, start, tiny_model):
     message = raw('steady', picture(1))
     graph.node.create_timer(0.05, lambda: publisher.publish(message))
     status = diagnostics.wait(
-        f'imn.perception: {TOPIC}', lambda status, values: float(values['rate out (Hz)']) > 5,
-        'a rate')
+        f'imn.perception: {TOPIC}', lambda status, values: float(values['rate out (Hz)']) > 5
+        and values['publishers'] == '1', 'a rate and its publisher')
     assert status.level == b'\x00'
     values = diagnostics.values(f'imn.perception: {TOPIC}')
     assert values['publishers'] == '1'
