@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from imn_world_model.cli import atomic_path, run_cli
+from imn_world_model.data.encodings import Levels
 from imn_world_model.data.images import message_to_rgb
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel
@@ -63,6 +64,7 @@ def read_log(path: Path, model: ImnModel, quantities: list[str]) -> Log:
     from rosbags.typesys import Stores, get_typestore
     store = get_typestore(Stores.ROS2_JAZZY)
     images: dict[int, np.ndarray] = {}
+    levels = Levels()
     truth: dict[int, dict] = {}
     try:
         with Reader(path) as reader:
@@ -71,7 +73,8 @@ def read_log(path: Path, model: ImnModel, quantities: list[str]) -> Log:
                     # rosbags makes its message classes at run time.
                     message: Any = store.deserialize_cdr(data, connection.msgtype)
                     if connection.topic == IMAGE_TOPIC:
-                        images[stamp] = model.prepare(message_to_rgb(message, model.halvings))
+                        images[stamp] = model.prepare(message_to_rgb(
+                            message, model.halvings, levels))
                     else:
                         truth[stamp] = json.loads(message.data)
     except (ReaderError, OSError) as error:

@@ -1,5 +1,6 @@
 """The perception node on real DDS: every kind of image gets the right answer or none."""
 import time
+from array import array
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from imn_world_model.inference import ImnModel
 from imn_world_model.nodes.messages import transform_to_arrays
 
 NODE = 'imn_world_model.nodes.perception'
-TOPICS = ['/front/image_raw', '/left/image_raw/compressed', '/right/picture']
+TOPICS = ['/front/image_raw', '/left/image_raw/compressed', '/right/picture', '/deep/image_raw']
 
 
 @pytest.fixture(scope='module')
@@ -85,6 +86,22 @@ def test_encodings_resolutions_and_padding_change_in_mid_stream(graph, outputs, 
         answer = send(publisher, identities, raw(name, rgb, encoding, padding))
         scores = model.predict(model.prepare(rgb)[None]).identity_scores[0]
         np.testing.assert_allclose(answer.identity_scores, scores, 1e-4, err_msg=name)
+
+
+def test_twelve_bits_of_a_topic_are_answered_as_eight_and_told_once(graph, outputs, node,
+                                                                    tiny_model):
+    identities, _ = outputs
+    model = ImnModel(tiny_model)
+    publisher = graph.publisher(Image, TOPICS[3])
+    for seed in range(3):
+        rgb = picture(seed).mean(2, keepdims=True).repeat(3, 2).astype(np.uint8)
+        message = raw(f'deep{seed}', rgb, 'mono16')
+        twelve = np.frombuffer(message.data, '>u2') >> 4
+        message.data = array('B', twelve.astype('>u2').tobytes())
+        answer = send(publisher, identities, message)
+        scores = model.predict(model.prepare(rgb)[None]).identity_scores[0]
+        np.testing.assert_allclose(answer.identity_scores, scores, 1e-4)
+    assert node.output().count(f'{TOPICS[3]}: samples use 12 of 16 bits') == 1
 
 
 def test_bad_images_get_no_answer_and_are_counted(graph, outputs, node):

@@ -40,7 +40,7 @@ from imn_world_model.preprocess import Crop, prepare
 
 NO_REGIONS = Regions()
 # Changes whenever what is written below changes.
-FORMAT = 6
+FORMAT = 7
 BLOCK = 1 << 20
 # Frames wait for a decoding thread up to this many bytes: raw 4K images have 25 MB each.
 MAX_WAITING = 1 << 27
@@ -204,7 +204,7 @@ def _renamed(info: dict[str, Any], source: Source) -> dict[str, Any]:
         def name(topic: str) -> str:
             return source.path.absolute().name + topic[len(old.name):]
         info['topics'] = [name(topic) for topic in info['topics']]
-        for key in ('encodings', 'sequences', 'resolutions', 'broken'):
+        for key in ('encodings', 'sequences', 'resolutions', 'broken', 'left_out', 'left_count'):
             info[key] = {name(topic): value for topic, value in info[key].items()}
     return info
 

@@ -22,25 +22,28 @@ from imn_world_model.data.bags import (
     promised_images,
     read_bag,
 )
+from imn_world_model.data.encodings import ImageError, Levels
 from imn_world_model.data.images import (
     Halvings,
-    ImageError,
     compressed_to_rgb,
-    depth_format,
+    depth_reason,
     has_pages,
     message_to_rgb,
+    needs_levels,
 )
+from imn_world_model.data.packed import HEAD_BYTES, Head, read_head
 from imn_world_model.data.passed import PassedOver
 from imn_world_model.data.sequences import arrange
 from imn_world_model.data.sqlite_storage import PENDING
 from imn_world_model.data.storage import printable
-from imn_world_model.data.topics import find_twins, unwanted
+from imn_world_model.data.topics import DEPTH_WORDS, find_twins, unwanted
 from imn_world_model.errors import UserError
 from imn_world_model.marks import is_own_picture, is_run
 
 H5_SUFFIXES = ('.h5', '.hdf5')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm', '.m4v')
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
+TIFF = (b'II', b'MM')
 # What SQLite writes beside its file.
 COMPANIONS = tuple(f'.db3{end}' for end in (PENDING, '-shm', '-journal'))
 
@@ -242,25 +245,83 @@ def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None
     elif source.kind == 'video':
         yield from _video_frames(source.path, report)
     else:
-        yield from _picture_frames(source, report, sequences)
+        yield from _picture_frames(source, topics, report, sequences)
 
 
-def _picture_frames(source: Source, report: SourceReport, sequences: str) -> Iterator[RawFrame]:
+def _picture_frames(source: Source, topics: tuple[str, ...], report: SourceReport,
+                    sequences: str) -> Iterator[RawFrame]:
     folder = source.path.absolute().name
     pictures = arrange(source_files(source), sequences)
     several = len({picture.sequence for picture in pictures}) > 1
     paged: list[Path] = []
+    levels: dict[str, Levels] = {}
     for picture in pictures:
-        if has_pages(picture.file):
-            paged.append(picture.file)
-        topic = f'{folder}/{picture.sequence}' if several and picture.sequence else folder
+        file = picture.file
+        topic, head = folder, _head(file)
+        if several and picture.sequence:
+            topic = f'{folder}/{picture.sequence}'
+        # Depth is 16-bit grey; so are pictures of thermal cameras, in folders of other names.
+        if head.is_deep and head.channels == 1 and _is_depth(folder, topics):
+            report.left_out[topic] = '16-bit grey, depth by the name of its folder; --topics ' \
+                                     'takes it'
+            report.left_count[topic] += 1
+            continue
+        if has_pages(file):
+            paged.append(file)
         if picture.sequence:
             report.sequences[topic] = picture.sequence, picture.clock
-        report.encodings.setdefault(topic, picture.file.suffix.lower().lstrip('.'))
-        yield RawFrame(topic, picture.stamp, partial(_image_file, picture.file), picture.value)
+        report.encodings.setdefault(topic, file.suffix.lower().lstrip('.'))
+        load = partial(_image_file, file)
+        if head.is_deep:
+            known = levels.setdefault(str(source.path.parent / topic), Levels())
+            yield _decoded_in_order(topic, picture.stamp, partial(load, levels=known),
+                                    picture.value)
+        else:
+            yield RawFrame(topic, picture.stamp, load, picture.value)
     if paged:
         report.problems.append(f'{len(paged)} image{"s" * (len(paged) > 1)} with several pages or '
                                f'frames, such as {paged[0]}: only the first is read')
+    _say_levels(levels, report)
+
+
+def _is_depth(folder: str, topics: tuple[str, ...]) -> bool:
+    """:return: whether 16-bit grey files in a folder are taken for depth."""
+    wanted = bool(topics) and not unwanted(folder, topics)
+    return not wanted and any(word in folder.lower() for word in DEPTH_WORDS)
+
+
+def _head(file: Path) -> Head:
+    """:return: what a file says of its picture; of one that cannot be read, nothing."""
+    try:
+        with file.open('rb') as stream:
+            start = stream.read(HEAD_BYTES)
+            # TIFF's tags may lie at the end.
+            return read_head(memoryview(start + stream.read() if start[:2] in TIFF else start))
+    except OSError:                                   # counted as a broken frame later
+        return Head()
+
+
+def _decoded_in_order(topic: str, stamp: int, load: Callable[[Halvings | None], np.ndarray],
+                      truth_key: int = 0) -> RawFrame:
+    """:return: a frame decoded here and now, since those after it depend on its levels."""
+    try:
+        rgb = load(None)
+    except UserError as error:
+        return RawFrame(topic, stamp, partial(_fail, error), truth_key)
+    return RawFrame(topic, stamp, partial(_same, rgb), truth_key, rgb.nbytes)
+
+
+def _fail(error: UserError, halvings: Halvings | None) -> np.ndarray:
+    raise error
+
+
+def _same(rgb: np.ndarray, halvings: Halvings | None) -> np.ndarray:
+    return rgb
+
+
+def _say_levels(levels: dict[str, Levels], report: SourceReport) -> None:
+    """Tell, once a topic, of deep samples that do not use all their bits."""
+    report.problems += [f'{topic}: {used.said}' for topic, used in levels.items() if used.said]
 
 
 def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
@@ -270,6 +331,7 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
     unstamped: Counter[str] = Counter()
     same: Counter[str] = Counter()
     lent: Counter[tuple[str, str]] = Counter()
+    levels: dict[str, Levels] = {}                    # of the topics that need them
     twins = find_twins(path, topics, scratch)
     for message in read_bag(path, bag, scratch):
         topic = message.topic
@@ -278,7 +340,7 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
                 garbled += not _note_truth(message, report)
             continue
         if topic not in report.encodings and topic not in report.left_out:
-            reason = unwanted(topic, topics) or _look(message, report)
+            reason = unwanted(topic, topics) or _look(message, report, levels)
             if reason:
                 report.left_out[topic] = reason
         if topic in report.left_out:
@@ -293,8 +355,13 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
             lent[topic, main] += stamp is not None
             topic = main
         unstamped[topic] += stamp == 0
-        yield RawFrame(topic, stamp or message.stamp, partial(_decode, message), message.stamp,
-                       len(message.payload))
+        stamp, load = stamp or message.stamp, partial(_decode, message)
+        if message.topic in levels:
+            load = partial(load, levels=levels[message.topic])
+            yield _decoded_in_order(topic, stamp, load, message.stamp)
+        else:
+            yield RawFrame(topic, stamp, load, message.stamp, len(message.payload))
+    _say_levels(levels, report)
     if garbled:
         report.problems.append(f'{truth_topic}: {garbled} ground-truth messages are not readable '
                                'JSON')
@@ -320,22 +387,25 @@ def _note_truth(message: BagMessage, report: SourceReport) -> bool:
     return True
 
 
-def _look(message: BagMessage, report: SourceReport) -> str:
+def _look(message: BagMessage, report: SourceReport, levels: dict[str, Levels]) -> str:
     """:return: why an image topic cannot be used by its first readable message, else nothing."""
     try:
         image = message.decode()
     except UserError:
         return ''                                     # counted as a broken frame later
-    name = image.encoding if hasattr(image, 'encoding') else image.format
-    depth = depth_format(image)
-    if not depth:
+    reason = depth_reason(image)
+    if not reason:
+        name = image.encoding if hasattr(image, 'encoding') else image.format
         report.encodings[message.topic] = printable(name.strip())
-    return f'depth or mask by its encoding {depth.strip()!r}' if depth else ''
+        if needs_levels(image):
+            levels[message.topic] = Levels()
+    return reason
 
 
-def _decode(message: BagMessage, halvings: Halvings | None) -> np.ndarray:
+def _decode(message: BagMessage, halvings: Halvings | None,
+            levels: Levels | None = None) -> np.ndarray:
     try:
-        return message_to_rgb(message.decode(), halvings)
+        return message_to_rgb(message.decode(), halvings, levels)
     except ImageError as error:
         raise UserError(f'{message.topic}: {error}') from error
 
@@ -379,11 +449,12 @@ def _video_image(frame: np.ndarray, halvings: Halvings | None) -> np.ndarray:
     return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
-def _image_file(file: Path, halvings: Halvings | None) -> np.ndarray:
+def _image_file(file: Path, halvings: Halvings | None,
+                levels: Levels | None = None) -> np.ndarray:
     if _is_lfs_pointer(file):
         raise UserError(f'{file} is a Git LFS pointer, not an image; run `git lfs pull`')
     try:
-        return compressed_to_rgb(file.read_bytes(), file.suffix, halvings)
+        return compressed_to_rgb(file.read_bytes(), file.suffix, halvings, levels, file=True)
     except ImageError as error:
         raise UserError(f'{file}: {error}') from error
 

@@ -11,6 +11,7 @@ from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
+from imn_world_model.data.encodings import Levels
 from imn_world_model.data.images import Halvings, message_to_rgb
 from imn_world_model.nodes.health import Health
 from imn_world_model.nodes.intake import Arrival, Intake
@@ -68,6 +69,7 @@ class Cameras:
         self._types = [CompressedImage if source.topic.endswith('/compressed') else Image
                        for source in health.sources]
         self._stamps = [0] * len(self._types)
+        self._levels = [Levels() for _ in self._types]
         now = time.monotonic()
         self._published = [now] * len(self._types)
         self._missed = [False] * len(self._types)
@@ -165,7 +167,12 @@ class Cameras:
         """
         message = deserialize_message(arrival.payload, arrival.kind)
         self._check_stamp(arrival.source, message.header.stamp)
-        return message.header, message_to_rgb(message, halvings)
+        levels = self._levels[arrival.source]
+        said = levels.said
+        rgb = message_to_rgb(message, halvings, levels)
+        if levels.said not in ('', said):
+            self._logger.info(f'{self._health.sources[arrival.source].topic}: {levels.said}')
+        return message.header, rgb
 
     def _check_stamp(self, source: int, stamp: Any) -> None:
         # The answer carries its image's stamp whatever it is, so odd stamps are told, not refused.
