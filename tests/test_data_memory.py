@@ -18,7 +18,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from imn_world_model.data.cache import MAX_WAITING, _decoded
 from imn_world_model.data.images import compressed_to_rgb
-from imn_world_model.data.sources import RawFrame, Source, SourceReport, read_frames
+from imn_world_model.data.raw import RawFrame, Source, SourceReport
+from imn_world_model.data.sources import read_frames
 from imn_world_model.preprocess import Crop
 
 SMALL_MB, LARGE_MB = 25, int(os.environ.get('IMN_TEST_LOG_MB', 250))

@@ -10,8 +10,9 @@ from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
 from imn_world_model.config import preset
 from imn_world_model.data.frames import DataOptions, load_frames
+from imn_world_model.data.raw import SourceReport
 from imn_world_model.data.regions import Background, Regions, cut
-from imn_world_model.data.sources import SourceReport, find_sources
+from imn_world_model.data.sources import find_sources
 from imn_world_model.errors import UserError
 from imn_world_model.export import Calibration, export_onnx, run_metadata
 from imn_world_model.infer import answers

@@ -177,7 +177,7 @@ class Environment:
         pin = next(line for line in (ROOT / 'constraints.txt').read_text().splitlines()
                    if line.startswith('torch=='))
         self.pip(*(['--index-url', index] if index else []), pin)
-        self.pip('--no-build-isolation', '-e', f'{ROOT}[ros,train,pretrained,dev]')
+        self.pip('--no-build-isolation', '-e', f'{ROOT}[ros,train,pretrained,lerobot,dev]')
 
 
 def bootstrap(stage: str, path: Path, distro: str) -> None:

@@ -26,15 +26,9 @@ from tqdm import tqdm
 from imn_world_model.cli import atomic_path
 from imn_world_model.data.clips import THUMBNAIL
 from imn_world_model.data.images import MAX_HALVINGS
+from imn_world_model.data.raw import RawFrame, Source, SourceReport
 from imn_world_model.data.regions import Finder, Regions, cut, finder
-from imn_world_model.data.sources import (
-    RawFrame,
-    Source,
-    SourceReport,
-    expected_frames,
-    read_frames,
-    source_files,
-)
+from imn_world_model.data.sources import expected_frames, read_frames, source_files
 from imn_world_model.errors import UserError
 from imn_world_model.preprocess import Crop, prepare
 
@@ -57,6 +51,8 @@ class Entry:
     :param truth_key: (N,) key into ``truth``.
     :param index: (N,) frame number among the recorded ones, broken ones counted.
     :param change: (N,) grey levels since the topic's previous frame, see ``clips.frame_change``.
+    :param clip: (N,) number of the clip where the source says so, else -1.
+    :param values: (N, K) numbers that came with the frames, named by ``value_names`` of the info.
     :param topics: names.
     :param info: ``problems``, ``truth``, ``all_topics``, ``encodings``, ``left_out`` (topic ->
         why), ``left_count`` (topic -> messages), ``broken`` (topic -> frames), ``resolutions``
@@ -71,6 +67,8 @@ class Entry:
     truth_key: np.ndarray
     index: np.ndarray
     change: np.ndarray
+    clip: np.ndarray
+    values: np.ndarray
     topics: tuple[str, ...]
     info: dict[str, Any]
     fingerprint: str
@@ -107,7 +105,7 @@ def load_entry(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
     """
     Map a source's frames, decoding them first where that was not done yet.
 
-    :param source: of kind ``bag``, ``video`` or ``images``.
+    :param source: of any kind but ``h5``.
     :param size: side of the frames in pixels.
     :param crop: what is cut before resizing.
     :param topics: globs.
@@ -186,13 +184,13 @@ def _map(folder: Path, size: int, content: str, source: Source) -> Entry:
     info = _renamed(json.loads((folder / 'info.json').read_text()), source)
     info['truth'] = {int(stamp): labels for stamp, labels in info['truth'].items()}
     with np.load(folder / 'frames.npz') as columns:
-        topic, stamp, truth_key, index, change = (
-            columns[name] for name in ('topic', 'stamp', 'truth_key', 'index', 'change'))
+        topic, stamp, truth_key, index, change, clip, values = (columns[name] for name in (
+            'topic', 'stamp', 'truth_key', 'index', 'change', 'clip', 'values'))
     shape = (len(topic), size, size, 3)
     images = (np.memmap(folder / 'images.bin', np.uint8, 'r', shape=shape) if len(topic)
               else np.zeros(shape, np.uint8))
-    return Entry(images, topic, stamp, truth_key, index, change, tuple(info['topics']), info,
-                 content)
+    return Entry(images, topic, stamp, truth_key, index, change, clip, values,
+                 tuple(info['topics']), info, content)
 
 
 def _renamed(info: dict[str, Any], source: Source) -> dict[str, Any]:
@@ -267,9 +265,10 @@ class _Columns:
     """What is kept of each frame beside its pixels."""
 
     def __init__(self) -> None:
-        # 40 bytes a frame: a long log has millions.
-        self.numbers = {name: array('q') for name in ('topic', 'stamp', 'truth_key', 'index')}
-        self.change = array('d')
+        # 48 bytes a frame and its values: a long log has millions.
+        self.numbers = {name: array('q')
+                        for name in ('topic', 'stamp', 'truth_key', 'index', 'clip')}
+        self.change, self.values = array('d'), array('d')
         self.topics: dict[str, int] = {}
         self.last: dict[int, np.ndarray] = {}
         self.resolutions: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -291,16 +290,19 @@ class _Columns:
         self.last[topic] = small
         self.resolutions[frame.topic][resolution] += 1
         for name, value in (('topic', topic), ('stamp', frame.stamp),
-                            ('truth_key', frame.truth_key), ('index', number)):
+                            ('truth_key', frame.truth_key), ('index', number),
+                            ('clip', frame.clip)):
             self.numbers[name].append(value)
         self.change.append(change)
+        self.values.extend(frame.values)
         stream.write(pixels.data)
 
     def save(self, folder: Path, source: Source, report: SourceReport) -> None:
         """Write the columns and the report."""
         columns: dict[str, Any] = {name: np.asarray(values)
                                    for name, values in self.numbers.items()}
-        np.savez(folder / 'frames.npz', change=np.asarray(self.change), **columns)
+        values = np.asarray(self.values).reshape(len(self.change), len(report.value_names))
+        np.savez(folder / 'frames.npz', change=np.asarray(self.change), values=values, **columns)
         problems = report.problems + [
             f'{count} broken frame{"s" if count > 1 else ""} left out, the first: '
             f'{self.first_cause[topic]}' for topic, count in self.broken.items()]
@@ -312,5 +314,6 @@ class _Columns:
                 'left_count': report.left_count, 'problems': problems, 'broken': self.broken,
                 'used': used, 'lost': report.lost, 'resolutions': self.resolutions,
                 'recorded': used + self.broken.total() + left_frames + report.lost,
-                'sequences': report.sequences, 'path': str(source.path), 'truth': report.truth}
+                'sequences': report.sequences, 'path': str(source.path), 'truth': report.truth,
+                'value_names': report.value_names}
         (folder / 'info.json').write_text(json.dumps(info))

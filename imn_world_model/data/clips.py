@@ -61,16 +61,19 @@ def cut_causes(stamp: np.ndarray, change: np.ndarray, clip: np.ndarray, gap: flo
             'scene': int(by_scene.sum()), 'length': int((~by_time & ~by_scene).sum())}
 
 
-def stamp_figures(stamp: np.ndarray) -> dict[str, float]:
+def stamp_figures(stamp: np.ndarray, clip: np.ndarray | None = None) -> dict[str, float]:
     """
     Describe the stamps of one topic.
 
     :param stamp: (N,) ns, in the order of recording; 0 where unknown.
+    :param clip: (N,) of each frame where the stamps begin anew with each clip.
     :return: ``rate`` in Hz (median; 0 where unknown), ``backward``: stamps earlier than the one
         before, ``unstamped``: frames without one.
     """
     known = stamp[stamp > 0]
     step = np.diff(known) / 1e9
+    if clip is not None:
+        step = step[np.diff(clip[stamp > 0]) == 0]
     forward = step[step > 0]
     return {'rate': float(1.0 / np.median(forward)) if len(forward) else 0.0,
             'backward': int((step < 0).sum()), 'unstamped': int((stamp <= 0).sum())}

@@ -72,8 +72,8 @@ class Frames:
     :param topics: image topics.
     :param labels: EVALUATION ONLY: factor -> (N,) int64 class, -1 where unknown.
     :param label_names: factor -> names of its classes.
-    :param values: EVALUATION ONLY: what ground truth tells in numbers, such as an angle -> (N,)
-        float64, NaN where unknown.
+    :param values: EVALUATION ONLY: what ground truth tells in numbers, such as an angle, and
+        what a robot did, such as ``action.gripper`` -> (N,) float64, NaN where unknown.
     :param content_hash: of everything that was read.
     :param notes: what was left out and why, a line each.
     :param reports: per source what was seen, for ``data inspect``. Its frames ``recorded`` are

@@ -19,7 +19,7 @@ NAME = 34                  # letters of a name that fit there
 HEADS = ('topic', 'encoding', 'pixels', 'frames', 'broken', 'still', 'Hz', 'back', 'unstamped',
          'clips', 'length', 'cut by')
 CAUSES = {'gap': 'gap', 'backward': 'stamp going back', 'scene': 'scene', 'length': 'length',
-          'camera': 'another camera'}
+          'camera': 'another camera', 'episode': 'episode'}
 
 
 def describe(frames: Frames) -> str:

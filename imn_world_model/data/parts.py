@@ -8,8 +8,8 @@ import numpy as np
 from imn_world_model.data.cache import Entry
 from imn_world_model.data.clips import cut_causes, cut_clips, moving, stamp_figures
 from imn_world_model.data.options import DataOptions
+from imn_world_model.data.raw import Source
 from imn_world_model.data.sequences import rig
-from imn_world_model.data.sources import Source
 from imn_world_model.data.together import Track, common_time, share_time, split_recordings
 
 
@@ -90,11 +90,17 @@ def _topics(source: Source, entry: Entry, options: DataOptions) -> list[_Topic]:
     for name, own in zip(entry.topics, rows, strict=True):
         pattern, clock = entry.info['sequences'].get(name, ('', ''))
         # The same camera's raw and compressed images have one name, so has a renamed folder's.
-        camera = name.removesuffix('/compressed') if source.kind == 'bag' else pattern
+        camera = pattern if source.kind == 'images' else name.removesuffix('/compressed')
         known = f'{entry.fingerprint}:{camera}'
         if source.kind == 'images' and not pattern:
             clip = np.arange(len(own))
             topics.append(_Topic(name, own, Track(known, clip, 0, clip), '', len(own)))
+            continue
+        if source.kind == 'lerobot':                  # an episode is a clip, whatever is in it
+            clip = np.cumsum(np.diff(entry.clip[own], prepend=entry.clip[own[:1]]) != 0)
+            track = Track(known, _through_episodes(entry)[own], 0, clip)
+            topics.append(_Topic(name, own, track, str(source.path.absolute()),
+                                 int(clip[-1]) + 1))
             continue
         clip = cut_clips(entry.stamp[own], entry.change[own], options.gap, options.scene_change,
                          options.max_clip)
@@ -108,6 +114,12 @@ def _topics(source: Source, entry: Entry, options: DataOptions) -> list[_Topic]:
             clock += rig(source.path, pattern)
         topics.append(_Topic(name, own, track, clock, int(clip[-1]) + 1))
     return topics
+
+
+def _through_episodes(entry: Entry) -> np.ndarray:
+    """:return: (N,) ns; stamps begin anew with each episode, these go on from one to the next."""
+    rank = np.unique(entry.clip, return_inverse=True)[1]
+    return rank * (int(entry.stamp.max()) + 1) + entry.stamp
 
 
 def _part(source: Source, entry: Entry, topics: list[_Topic], split: np.ndarray,
@@ -129,6 +141,8 @@ def _part(source: Source, entry: Entry, topics: list[_Topic], split: np.ndarray,
                 causes['length'] -= by_others
                 causes['camera'] = by_others
             in_time = {'cuts': causes, **stamp_figures(stamp)}
+            if source.kind == 'lerobot':
+                in_time = {'cuts': {'episode': int(clip[-1])}, **stamp_figures(stamp, clip)}
         rows.append(own[keep])
         clips.append(clip[keep] + len(groups))
         groups += topic.track.groups
@@ -180,9 +194,10 @@ def _spoken(entry: Entry, row: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _values(source: Source, entry: Entry, row: np.ndarray) -> dict[str, np.ndarray]:
-    """:return: name -> the number that ground truth gives each frame; NaN for none."""
+    """:return: name -> the number that came with each frame or from truth; NaN for none."""
     if source.kind == 'images':
         return {}
+    own = dict(zip(entry.info['value_names'], entry.values[row].T, strict=True))
     spoken = _spoken(entry, row)
 
     def is_number(value: Any) -> bool:
@@ -190,5 +205,5 @@ def _values(source: Source, entry: Entry, row: np.ndarray) -> dict[str, np.ndarr
 
     names = sorted({name for labels in spoken for name, value in labels.items()
                     if is_number(value) and name != 'stamp'})
-    return {name: np.array([labels[name] if is_number(labels.get(name)) else np.nan
-                            for labels in spoken], float) for name in names}
+    return own | {name: np.array([labels[name] if is_number(labels.get(name)) else np.nan
+                                  for labels in spoken], float) for name in names}

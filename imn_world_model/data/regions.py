@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from imn_world_model.data.sources import RawFrame, Source, SourceReport, read_frames
+from imn_world_model.data.raw import RawFrame, Source, SourceReport
+from imn_world_model.data.sources import read_frames
 from imn_world_model.errors import UserError
 
 Box = tuple[float, float, float, float]

@@ -2,10 +2,8 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -31,8 +29,11 @@ from imn_world_model.data.images import (
     message_to_rgb,
     needs_levels,
 )
+from imn_world_model.data.lerobot import lerobot_frames
+from imn_world_model.data.lerobot_meta import is_lerobot, lerobot_files
 from imn_world_model.data.packed import HEAD_BYTES, Head, read_head
 from imn_world_model.data.passed import PassedOver
+from imn_world_model.data.raw import RawFrame, Source, SourceReport
 from imn_world_model.data.sequences import arrange
 from imn_world_model.data.sqlite_storage import PENDING
 from imn_world_model.data.storage import printable
@@ -46,68 +47,6 @@ IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.p
 TIFF = (b'II', b'MM')
 # What SQLite writes beside its file.
 COMPANIONS = tuple(f'.db3{end}' for end in (PENDING, '-shm', '-journal'))
-
-
-@dataclass(frozen=True)
-class Source:
-    """
-    Something that holds frames.
-
-    :param kind: how it is read.
-    :param path: where it is.
-    """
-
-    kind: Literal['bag', 'h5', 'video', 'images']
-    path: Path
-
-
-@dataclass(frozen=True)
-class RawFrame:
-    """
-    A frame before it is decoded.
-
-    :param topic: image topic; empty for a video. For images the folder's name, where it holds
-        more than one sequence with ``/`` and the sequence's pattern.
-    :param stamp: ns, 0 where unknown. Of a message its header's, if that is set; of an image
-        what its name says.
-    :param load: decodes it to (H, W, 3) uint8 RGB, smaller where its argument lets it, see
-        :func:`images.compressed_to_rgb`; raises :class:`UserError` when broken.
-    :param truth_key: stamp under which a ground-truth topic speaks of it; of an image of a
-        sequence its number or time.
-    :param held: bytes of memory that it holds until it is decoded.
-    """
-
-    topic: str
-    stamp: int
-    load: Callable[[Halvings | None], np.ndarray]
-    truth_key: int = 0
-    held: int = 0
-
-
-@dataclass
-class SourceReport:
-    """
-    What was seen on the way through a source.
-
-    :param problems: what could not be read, a line each.
-    :param topics: topic -> type, of everything in it.
-    :param encodings: image topic -> encoding of its first readable frame.
-    :param left_out: topic -> why, of image topics that are not used.
-    :param left_count: topic -> messages left out, of those and of unknown types.
-    :param sequences: topic of images that follow each other -> pattern of their names and clock,
-        see :class:`sequences.Picture`.
-    :param truth: stamp -> labels, from the ground-truth topic.
-    :param lost: frames known to be recorded that never came; named in ``problems``.
-    """
-
-    problems: list[str] = field(default_factory=list)
-    topics: dict[str, str] = field(default_factory=dict)
-    encodings: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    left_count: Counter[str] = field(default_factory=Counter)
-    sequences: dict[str, tuple[str, str]] = field(default_factory=dict)
-    truth: dict[int, dict[str, Any]] = field(default_factory=dict)
-    lost: int = 0
 
 
 def find_sources(paths: list[Path], notes: list[str] | None = None) -> list[Source]:
@@ -175,6 +114,9 @@ def _walk_folder(path: Path, seen: set[Path], notes: list[str],
         passed.add_kind('run folder of imn_world_model', 'run folders of imn_world_model',
                         'what is in there is no data', path)
         return
+    if is_lerobot(path):
+        yield Source('lerobot', path)
+        return
     try:
         items = sorted(path.iterdir())
     except OSError as error:
@@ -210,6 +152,8 @@ def source_files(source: Source) -> list[Path]:
     path = source.path
     if path.is_file():
         return [path, *(item for item in (path.with_name(path.name + PENDING),) if item.exists())]
+    if source.kind == 'lerobot':
+        return lerobot_files(path)
     if source.kind == 'images':
         return sorted(item for item in path.iterdir() if _is_image(item))
     suffixes = tuple(suffix + end for suffix in STORAGE_SUFFIXES for end in ('', PENDING))
@@ -233,7 +177,7 @@ def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None
     """
     Go through a source once; nothing is decoded here.
 
-    :param source: of kind ``bag``, ``video`` or ``images``.
+    :param source: of any kind but ``h5``.
     :param topics: globs of the image topics wanted; empty for all.
     :param truth_topic: topic of JSON strings with labels, for evaluation only.
     :param report: filled on the way.
@@ -242,6 +186,8 @@ def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None
     """
     if source.kind == 'bag':
         yield from _bag_frames(source.path, topics, truth_topic, report, scratch)
+    elif source.kind == 'lerobot':
+        yield from lerobot_frames(source.path, topics, report)
     elif source.kind == 'video':
         yield from _video_frames(source.path, report)
     else:
