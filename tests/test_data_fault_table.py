@@ -164,8 +164,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], int, int, int, str]] = {
     'part of a split recording missing': (missing_part, 30, 18, 12, 'bag_1.mcap is named in'),
     'storage file missing': (only_metadata, 22, 4, 18, 'bag.mcap is named in metadata.yaml but'),
     'depth and mask topics': (depth_and_mask, 21, 18, 3, '/range/compressed left out, 1 message'),
-    'dead link, ROS 1, loop of links': (unreadable_neighbours, 18, 18, 0,
-                                        'is a recording of ROS 1'),
+    'dead link, empty ROS 1, loop of links': (unreadable_neighbours, 18, 18, 0,
+                                              'old.bag has no index'),
     'no images at all': (no_images, 0, 0, 0, 'no image topic'),
 }
 

@@ -1,5 +1,5 @@
 """
-Messages out of rosbag2 recordings, storage file by storage file.
+Messages out of rosbag2 recordings, storage file by storage file, and out of ROS 1's bags.
 
 The storage files say what they hold; ``metadata.yaml`` only orders them and may be missing or
 wrong. MCAP files are read in sequence, chunk by chunk, so that one without an index or cut off
@@ -24,6 +24,7 @@ from imn_world_model.data.foxglove import (
     decode_foxglove,
 )
 from imn_world_model.data.mcap_storage import MAX_RECORD_BYTES, mcap_topics, read_mcap
+from imn_world_model.data.ros1_storage import read_ros1, ros1_topics
 from imn_world_model.data.sqlite_storage import read_sqlite, sqlite_topics
 from imn_world_model.data.storage import StorageReport
 from imn_world_model.errors import UserError
@@ -34,13 +35,17 @@ READ_TYPES = (*IMAGE_TYPES, TEXT_TYPE)
 PACKED_SUFFIXES = ('.zstd', '.zst')
 STORAGE_SUFFIXES = ('.mcap', '.db3', *(f'{storage}{packed}' for storage in ('.mcap', '.db3')
                                        for packed in PACKED_SUFFIXES))
+ROS1_SUFFIXES = ('.bag', '.bag.active')
 METADATA = 'metadata.yaml'
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 LFS_MAGIC = b'version https://git-lfs'
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+ROS1_TYPESTORE = get_typestore(Stores.ROS1_NOETIC)
 for _kind, _fields in FOXGLOVE_FIELDS.items():
     TYPESTORE.register(get_types_from_msg(_fields, _kind))
+# Encoding of a message -> types that are known in it.
+KNOWN_TYPES = {'cdr': TYPESTORE.types, 'ros1': ROS1_TYPESTORE.types}
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class BagMessage:
     :param kind: its type, such as ``sensor_msgs/msg/Image``.
     :param stamp: time of recording, ns.
     :param payload: CDR bytes, perhaps compressed; of foxglove's types also protobuf or JSON.
-    :param encoding: ``cdr``, ``protobuf`` or ``json``.
+    :param encoding: ``cdr``, ``ros1``, ``protobuf`` or ``json``.
     :param schema: definition of the type, for protobuf.
     """
 
@@ -65,6 +70,11 @@ class BagMessage:
 
     def own_stamp(self) -> int | None:
         """:return: ns, the time in the image message itself; ``None`` where it is broken."""
+        if self.encoding == 'ros1':                   # a header begins with its number
+            if len(self.payload) < 12:
+                return None
+            seconds, nanoseconds = struct.unpack_from('<II', self.payload, 4)
+            return seconds * 10 ** 9 + nanoseconds
         if self.encoding != 'cdr':
             try:
                 return self.decode().stamp_ns
@@ -91,6 +101,8 @@ class BagMessage:
         """
         payload = self.payload
         try:
+            if self.encoding == 'ros1':
+                return ROS1_TYPESTORE.deserialize_ros1(payload, self.kind)
             if self.encoding != 'cdr':
                 return decode_foxglove(payload, self.encoding, self.kind, self.schema)
             if payload[:4] == ZSTD_MAGIC:             # rosbag2's per-message compression
@@ -167,6 +179,11 @@ def is_bag(path: Path) -> bool:
     return path.name.lower().endswith(STORAGE_SUFFIXES)
 
 
+def is_ros1(path: Path) -> bool:
+    """:return: whether a file is a recording of ROS 1, by its name."""
+    return path.name.lower().endswith(ROS1_SUFFIXES)
+
+
 def is_recording(path: Path) -> bool:
     """:return: whether a folder is a recording: it has rosbag2's metadata, or any and storage."""
     return bool(_metadata(path)) or (path / METADATA).exists() and any(
@@ -209,18 +226,20 @@ def read_bag(path: Path, report: BagReport, scratch: Path | None = None) -> Iter
 def _maybe_images(topic: str, report: BagReport) -> bool:
     """:return: whether a topic has images, or may have: its type is not known."""
     kind = report.topics.get(topic)
-    return kind is None or kind in IMAGE_TYPES or kind not in TYPESTORE.types
+    return kind is None or kind in IMAGE_TYPES or not any(
+        kind in types for types in KNOWN_TYPES.values())
 
 
 def _read_storage(file: Path, name: Path, report: BagReport,
                   lost: Counter[str]) -> Iterator[BagMessage]:
-    reader = read_mcap if file.name.lower().endswith('.mcap') else read_sqlite
+    reader = (read_ros1 if is_ros1(file) else
+              read_mcap if file.name.lower().endswith('.mcap') else read_sqlite)
     stored = StorageReport(problems=report.problems)
     unknown: Counter[tuple[str, str]] = Counter()
     for message in reader(file, name, stored):
         kind, encoding = _full_type(message.kind), message.encoding.lower()
         report.read[message.topic] += 1
-        if encoding == 'cdr' and kind in TYPESTORE.types or (
+        if encoding in KNOWN_TYPES and kind in KNOWN_TYPES[encoding] or (
                 encoding in FOXGLOVE_ENCODINGS and kind in FOXGLOVE_TYPES):
             if kind in READ_TYPES:
                 # MCAP's clock is unsigned; half its range is centuries away: a broken stamp.
@@ -229,7 +248,7 @@ def _read_storage(file: Path, name: Path, report: BagReport,
                                  message.schema)
         else:
             unknown[message.topic, f"type '{message.kind}'" + (
-                '' if encoding == 'cdr' else f" in encoding '{message.encoding}'")] += 1
+                '' if encoding in KNOWN_TYPES else f" in encoding '{message.encoding}'")] += 1
     report.whole &= stored.whole
     report.topics |= {topic: _full_type(kind) for topic, kind in stored.topics.items()}
     for (topic, what), count in unknown.items():
@@ -268,7 +287,9 @@ def known_topics(path: Path) -> set[str] | None:
     """
     topics = set(promised_images(path)) if path.is_dir() else set()
     for file in storage_files(path):
-        if file.name.lower().endswith('.mcap'):
+        if is_ros1(file):
+            found = ros1_topics(file)
+        elif file.name.lower().endswith('.mcap'):
             found = mcap_topics(file)
         elif file.name.lower().endswith('.db3'):
             found = sqlite_topics(file)

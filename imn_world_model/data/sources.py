@@ -17,6 +17,7 @@ from imn_world_model.data.bags import (
     BagReport,
     is_bag,
     is_recording,
+    is_ros1,
     promised_images,
     read_bag,
 )
@@ -71,7 +72,7 @@ def find_sources(paths: list[Path], notes: list[str] | None = None) -> list[Sour
         found = list(_walk(path, seen, notes, passed))
         if path.is_file() and not (known or found or notes[num_notes:]):
             raise UserError(f"{path} is of an unknown kind '{path.suffix}'; known: .h5, .mcap, "
-                            f'.db3, {", ".join(VIDEO_SUFFIXES)}, folders of images')
+                            f'.db3, .bag, {", ".join(VIDEO_SUFFIXES)}, folders of images')
         sources += found
     notes += passed.lines()
     return sources
@@ -81,7 +82,7 @@ def _walk(path: Path, seen: set[Path], notes: list[str],
           passed: PassedOver) -> Iterator[Source]:
     suffix = path.suffix.lower()
     if path.is_symlink() and not path.exists():
-        if suffix in (*H5_SUFFIXES, *VIDEO_SUFFIXES) or is_bag(path):
+        if suffix in (*H5_SUFFIXES, *VIDEO_SUFFIXES) or _is_log(path):
             notes.append(f'{path} is a link to something that is not there')
         elif suffix in IMAGE_SUFFIXES:
             passed.add_kind('link to an image that is not there',
@@ -97,13 +98,10 @@ def _walk(path: Path, seen: set[Path], notes: list[str],
         return
     elif suffix in H5_SUFFIXES:
         yield Source('h5', path)
-    elif is_bag(path):
+    elif _is_log(path):
         yield Source('bag', path)
     elif suffix in VIDEO_SUFFIXES:
         yield Source('video', path)
-    elif suffix == '.bag':
-        notes.append(f'{path} is a recording of ROS 1; `rosbags-convert --src {path.name} '
-                     f'--dst {path.stem}` makes one of ROS 2')
     elif not path.name.lower().endswith(COMPANIONS):
         passed.add(path)
 
@@ -137,6 +135,11 @@ def _walk_folder(path: Path, seen: set[Path], notes: list[str],
             yield from _walk(item, seen, notes, passed)
 
 
+def _is_log(path: Path) -> bool:
+    """:return: whether a file is a recording, by its name."""
+    return is_bag(path) or is_ros1(path)
+
+
 def _is_image(path: Path) -> bool:
     return (path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
             and path.is_file() and not is_own_picture(path))
@@ -144,7 +147,7 @@ def _is_image(path: Path) -> bool:
 
 def _looks_like_data(path: Path) -> bool:
     """:return: whether a file is of a kind that is read, by its name."""
-    return is_bag(path) or path.suffix.lower() in (*H5_SUFFIXES, *VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
+    return _is_log(path) or path.suffix.lower() in (*H5_SUFFIXES, *VIDEO_SUFFIXES, *IMAGE_SUFFIXES)
 
 
 def source_files(source: Source) -> list[Path]:
