@@ -27,7 +27,10 @@ from recordings import drive, write_bag
 
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.inspect import describe
+from imn_world_model.data.raw import Source, SourceReport
 from imn_world_model.errors import UserError
+from imn_world_model.infer import answers
+from imn_world_model.inference import ImnModel
 
 TOP, WRIST = CAMERAS
 WRITERS = {'v2.1': write_v21, 'v3.0': write_v30}
@@ -169,7 +172,8 @@ def test_without_pyarrow_one_line_says_what_to_install(tmp_path: Path, options: 
 
 @pytest.mark.parametrize(('file', 'text'), [
     ('meta/info.json', '{"codebase_version": "v9.0", "features": {}}'),
-    ('meta/info.json', '{"features": []}'), ('meta/info.json', '[]'),
+    ('meta/info.json', '{"codebase_version": "v2.1", "features": []}'),
+    ('meta/info.json', '{"codebase_version": "v2.1"'),
     ('meta/episodes.jsonl', '{"episode_index": 0}\nwhat'), ('meta/episodes.jsonl', None)])
 def test_broken_descriptions_are_one_line(tmp_path: Path, options: DataOptions, file: str,
                                           text: str | None) -> None:
@@ -197,3 +201,42 @@ def test_changed_actions_are_seen_by_the_cache(tmp_path: Path, options: DataOpti
     column = pa.array([[9.0, 9.0, 9.0]] * len(rows), pa.list_(pa.float32(), 3))
     pq.write_table(rows.set_column(rows.column_names.index('action'), 'action', column), file)
     assert load(tmp_path, options).values['action.gripper'].max() == 9.0
+
+
+def test_folder_of_another_tool_is_searched_as_before(tmp_path: Path, options: DataOptions
+                                                      ) -> None:
+    root = write_v21(tmp_path / 'pick')
+    (root / 'meta' / 'info.json').write_text('{"author": "me"}')
+    assert len(load(root, options).sources) == 6     # videos
+
+
+@pytest.mark.parametrize('version', WRITERS)
+def test_damaged_files_never_escape_the_error(tmp_path: Path, options: DataOptions, version: str
+                                              ) -> None:
+    root = WRITERS[version](tmp_path / 'pick', (3, 4))
+    files = sorted(file for file in root.rglob('*') if file.is_file())
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        file = files[int(rng.integers(len(files)))]
+        good = file.read_bytes()
+        data = bytearray(good)
+        for place in rng.integers(0, len(data), int(rng.integers(1, 9))):
+            data[place] = rng.integers(256)
+        file.write_bytes(data[:int(rng.integers(len(data)))] if rng.random() < 0.3 else data)
+        try:
+            frames = load(tmp_path, replace(options, size=8))
+            report = frames.reports[0]
+            assert report['recorded'] == sum(report[key] for key in (
+                'used', 'still', 'broken', 'left', 'lost'))
+        except UserError as error:
+            assert '\n' not in str(error)
+        file.write_bytes(good)
+
+
+def test_answers_tell_the_episode_since_stamps_begin_anew(tmp_path: Path, tiny_model: Path
+                                                          ) -> None:
+    root = write_v30(tmp_path / 'pick')
+    found = list(answers(ImnModel(tiny_model), Source('lerobot', root), (TOP,), 4,
+                         SourceReport()))
+    told = [answer['episode'] for answer in found]
+    assert np.bincount(told).tolist() == list(LENGTHS) and found[0]['topic'] == TOP

@@ -142,7 +142,7 @@ def _from_tables(told: DataSet, camera: str, faults: Faults) -> Iterator[Picture
                     data = picture.get('bytes') or b''
                     episode = by_number[row['episode_index']]
                     yield episode, row['frame_index'], partial(_unpack, data), len(data)
-        except (OSError, ValueError, LookupError, AttributeError):
+        except Exception:                             # pyarrow's are of many kinds
             faults['cannot be read as Parquet'].append(file)
 
 
@@ -183,9 +183,7 @@ class _Rows:
         try:
             if not fault:
                 self._read(file)
-        # pyarrow's own errors are of these kinds.
-        except (OSError, ValueError, LookupError, TypeError, AttributeError,
-                NotImplementedError):
+        except Exception:                             # pyarrow's are of many kinds
             fault = 'cannot be read as Parquet: its frames are without actions'
         if fault and file not in self.faults[fault]:
             self.faults[fault].append(file)

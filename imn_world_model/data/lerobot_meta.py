@@ -86,8 +86,11 @@ def parquet() -> Any:
 
 
 def is_lerobot(path: Path) -> bool:
-    """:return: whether a folder is laid out as a LeRobot data set."""
-    return (path / INFO).is_file() and any((path / name).is_dir() for name in FOLDERS[1:])
+    """:return: whether a folder is a LeRobot data set; other tools' have meta/info.json, too."""
+    try:
+        return b'codebase_version' in (path / INFO).read_bytes()
+    except OSError:
+        return False
 
 
 def lerobot_files(path: Path) -> list[Path]:
@@ -112,7 +115,7 @@ def read_description(root: Path) -> DataSet:
         rate = float(info['fps'])
         if not rate > 0:
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f'{root / INFO} is no description of a LeRobot data set '
                         f'({type(error).__name__}: {error})') from error
     if version.lstrip('v').split('.')[0] not in ('2', '3'):
@@ -166,7 +169,7 @@ def _episodes_by_file(root: Path, info: dict[str, Any], videos: list[str]
                 number, int(row['length']), root / info['data_path'].format(**place),
                 {key: Video(root / info['video_path'].format(**place, video_key=key))
                  for key in videos}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, LookupError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f'{file} with {INFO} does not tell the episodes '
                         f'({type(error).__name__}: {error})') from error
     return tuple(episodes)
@@ -194,8 +197,7 @@ def _episodes_by_table(root: Path, info: dict[str, Any], videos: list[str]
                         video_key=key, chunk_index=row[f'videos/{key}/chunk_index'],
                         file_index=row[f'videos/{key}/file_index']),
                         float(row[f'videos/{key}/from_timestamp'])) for key in videos}))
-    # pyarrow's own errors are ValueErrors, OSErrors and KeyErrors.
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, LookupError) as error:
+    except Exception as error:                        # pyarrow's are of many kinds
         raise UserError(f'{folder} with {INFO} does not tell the episodes '
                         f'({type(error).__name__}: {" ".join(str(error).split())})') from error
     return tuple(episodes)
