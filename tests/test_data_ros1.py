@@ -198,3 +198,20 @@ def test_damaged_bags_never_escape_the_error(
         assert len(frames.images) <= 10
         accounted(frames)
     assert read > 2
+
+
+@pytest.mark.parametrize('index', [True, False])
+def test_raw_and_compressed_of_one_camera_are_read_once(tmp_path: Path, options: DataOptions,
+                                                        index: bool) -> None:
+    messages = [('/cam', IMAGE, stamp, raw(scene(0, k), 'rgb8', stamp))
+                for k, (_, _, stamp, _) in enumerate(drive(1, 3))]
+    messages += drive(1, 3, topic='/cam/compressed')
+    bag = write_ros1(tmp_path / 'a.bag', sorted(messages, key=lambda item: item[2]))
+    if not index:
+        data = bytearray(bag.read_bytes())
+        place = data.index(b'index_pos=') + len(b'index_pos=')
+        data[place:place + 8] = bytes(8)
+        bag.write_bytes(data)
+    frames = load(bag, options)
+    assert frames.topics == ('/cam',) and len(frames.images) == 3
+    assert noted(frames, '/cam/compressed left out, 3 messages (the same pictures as /cam)')

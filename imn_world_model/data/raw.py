@@ -2,12 +2,15 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from imn_world_model.data.encodings import Levels
 from imn_world_model.data.images import Halvings
+from imn_world_model.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -77,3 +80,26 @@ class SourceReport:
     truth: dict[int, dict[str, Any]] = field(default_factory=dict)
     lost: int = 0
     value_names: tuple[str, ...] = ()
+
+
+def decoded_in_order(topic: str, stamp: int, load: Callable[[Halvings | None], np.ndarray],
+                     truth_key: int = 0) -> RawFrame:
+    """:return: a frame decoded here and now, since those after it depend on its levels."""
+    try:
+        rgb = load(None)
+    except UserError as error:
+        return RawFrame(topic, stamp, partial(_fail, error), truth_key)
+    return RawFrame(topic, stamp, partial(_same, rgb), truth_key, rgb.nbytes)
+
+
+def _fail(error: UserError, halvings: Halvings | None) -> np.ndarray:
+    raise error
+
+
+def _same(rgb: np.ndarray, halvings: Halvings | None) -> np.ndarray:
+    return rgb
+
+
+def say_levels(levels: dict[str, Levels], report: SourceReport) -> None:
+    """Tell, once a topic, of deep samples that do not use all their bits."""
+    report.problems += [f'{topic}: {used.said}' for topic, used in levels.items() if used.said]

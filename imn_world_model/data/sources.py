@@ -1,7 +1,7 @@
 """What a path holds, and its frames one by one: recordings, videos, folders of images."""
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +34,13 @@ from imn_world_model.data.lerobot import lerobot_frames
 from imn_world_model.data.lerobot_meta import is_lerobot, lerobot_files
 from imn_world_model.data.packed import HEAD_BYTES, Head, read_head
 from imn_world_model.data.passed import PassedOver
-from imn_world_model.data.raw import RawFrame, Source, SourceReport
+from imn_world_model.data.raw import (
+    RawFrame,
+    Source,
+    SourceReport,
+    decoded_in_order,
+    say_levels,
+)
 from imn_world_model.data.sequences import arrange
 from imn_world_model.data.sqlite_storage import PENDING
 from imn_world_model.data.storage import printable
@@ -223,14 +229,14 @@ def _picture_frames(source: Source, topics: tuple[str, ...], report: SourceRepor
         load = partial(_image_file, file)
         if head.is_deep:
             known = levels.setdefault(str(source.path.parent / topic), Levels())
-            yield _decoded_in_order(topic, picture.stamp, partial(load, levels=known),
+            yield decoded_in_order(topic, picture.stamp, partial(load, levels=known),
                                     picture.value)
         else:
             yield RawFrame(topic, picture.stamp, load, picture.value)
     if paged:
         report.problems.append(f'{len(paged)} image{"s" * (len(paged) > 1)} with several pages or '
                                f'frames, such as {paged[0]}: only the first is read')
-    _say_levels(levels, report)
+    say_levels(levels, report)
 
 
 def _is_depth(folder: str, topics: tuple[str, ...]) -> bool:
@@ -248,29 +254,6 @@ def _head(file: Path) -> Head:
             return read_head(memoryview(start + stream.read() if start[:2] in TIFF else start))
     except OSError:                                   # counted as a broken frame later
         return Head()
-
-
-def _decoded_in_order(topic: str, stamp: int, load: Callable[[Halvings | None], np.ndarray],
-                      truth_key: int = 0) -> RawFrame:
-    """:return: a frame decoded here and now, since those after it depend on its levels."""
-    try:
-        rgb = load(None)
-    except UserError as error:
-        return RawFrame(topic, stamp, partial(_fail, error), truth_key)
-    return RawFrame(topic, stamp, partial(_same, rgb), truth_key, rgb.nbytes)
-
-
-def _fail(error: UserError, halvings: Halvings | None) -> np.ndarray:
-    raise error
-
-
-def _same(rgb: np.ndarray, halvings: Halvings | None) -> np.ndarray:
-    return rgb
-
-
-def _say_levels(levels: dict[str, Levels], report: SourceReport) -> None:
-    """Tell, once a topic, of deep samples that do not use all their bits."""
-    report.problems += [f'{topic}: {used.said}' for topic, used in levels.items() if used.said]
 
 
 def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
@@ -307,10 +290,10 @@ def _bag_frames(path: Path, topics: tuple[str, ...], truth_topic: str | None,
         stamp, load = stamp or message.stamp, partial(_decode, message)
         if message.topic in levels:
             load = partial(load, levels=levels[message.topic])
-            yield _decoded_in_order(topic, stamp, load, message.stamp)
+            yield decoded_in_order(topic, stamp, load, message.stamp)
         else:
             yield RawFrame(topic, stamp, load, message.stamp, len(message.payload))
-    _say_levels(levels, report)
+    say_levels(levels, report)
     if garbled:
         report.problems.append(f'{truth_topic}: {garbled} ground-truth messages are not readable '
                                'JSON')
