@@ -182,7 +182,8 @@ def _picture_sections(run: Run, images: np.ndarray, seen: Observation,
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the evaluation."""
     parser = argparse.ArgumentParser(prog='imn_world_model.evaluate', description=__doc__)
-    parser.add_argument('--run', type=Path, required=True, help='run folder that train wrote')
+    parser.add_argument('--run', type=Path, required=True, metavar='DIR',
+                        help='run folder that train wrote, or a folder with one run in it')
     parser.add_argument('--data', nargs='+', type=Path, required=True, metavar='PATH')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR',
                         help='folder for metrics.json and report.html')
@@ -202,7 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
     for note in frames.notes:
         print(note, file=sys.stderr)
     if frames.content_hash != run.data_hash:
-        print(f'this is not the data that {options.run} was trained on: if it holds the same '
+        print(f'this is not the data that {run.path} was trained on: if it holds the same '
               'recordings under other names, training clips are in its test split',
               file=sys.stderr)
     figures, sections = evaluate(run, frames, options.split, options.limit, options.seed,

@@ -225,7 +225,8 @@ def run_metadata(run: Run, name: str, labels: list[str], calibration: Calibratio
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the export."""
     parser = argparse.ArgumentParser(prog='imn_world_model.export', description=__doc__)
-    parser.add_argument('--run', type=Path, required=True, help='run folder that train wrote')
+    parser.add_argument('--run', type=Path, required=True, metavar='DIR',
+                        help='run folder that train wrote, or a folder with one run in it')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.onnx')
     parser.add_argument('--data', nargs='+', type=Path, metavar='PATH',
                         help='data of the run (default: where training read it); its training '

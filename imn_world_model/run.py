@@ -61,6 +61,24 @@ def write_run(path: Path, config: Config, data: dict[str, Any]) -> None:
     (path / DATA).write_text(json.dumps({'format': FORMAT} | data, indent=2))
 
 
+def find_run(path: Path) -> Path:
+    """
+    Take a run folder for what it is, and the folder that ``train --out`` was given for its run.
+
+    :param path: a run folder, or a folder with one in it.
+    :return: the run folder; ``path`` itself where no run is found.
+    :raises UserError: when the folder holds several runs.
+    """
+    if (path / DATA).exists():
+        return path
+    runs = sorted(file.parent for file in path.glob(f'*/{DATA}')
+                  if not file.parent.name.startswith('.'))
+    if len(runs) > 1:
+        raise UserError(f'{path} holds {len(runs)} runs; give one of '
+                        f'{", ".join(map(str, runs))}')
+    return runs[0] if runs else path
+
+
 def read_data(path: Path) -> dict[str, Any]:
     """:return: what :func:`write_run` kept of the data."""
     try:
@@ -79,10 +97,10 @@ def load_run(path: str | Path) -> Run:
     """
     Load a run's last checkpoint.
 
-    :param path: the run folder.
+    :param path: the run folder, or a folder with one run in it.
     :raises UserError: when it is no run folder, has no checkpoint, or the checkpoint is broken.
     """
-    path = Path(path)
+    path = find_run(Path(path))
     data = read_data(path)
     config = load_config(path / CONFIG)
     checkpoint = path / CHECKPOINT

@@ -220,7 +220,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--config', type=Path, help='a config.yaml in place of a preset')
     parser.add_argument('--set', nargs='+', default=[], metavar='SECTION.KEY=VALUE',
                         help='change single values, such as train.steps=1000')
-    parser.add_argument('--out', type=Path, default=Path('runs'), help='where run folders go')
+    parser.add_argument('--out', type=Path, default=Path('runs'), metavar='DIR',
+                        help='where run folders go: the run is DIR/NAME')
     parser.add_argument('--name', help='name of the run folder (default: the preset and seed)')
     parser.add_argument('--resume', action='store_true',
                         help='go on from the last checkpoint of the run folder')

@@ -1,4 +1,5 @@
 """The run folder: what is broken in it is named."""
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,18 @@ def test_kept_run_has_the_weights_and_no_more(folder: Path) -> None:
     assert kept.step == 7 and not can_resume(folder / 'kept')
     for name, value in whole.network.state_dict().items():
         assert torch.equal(kept.network.state_dict()[name], value)
+
+
+def test_a_folder_with_one_run_stands_for_it(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    shutil.copytree(folder, out / 'debug-seed0', ignore=lambda *_: ['out'])
+    (out / 'notes').mkdir()
+    assert load_run(out).path == out / 'debug-seed0' == load_run(out / 'debug-seed0').path
+
+
+def test_a_folder_with_several_runs_names_them(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    for name in ('b', 'a'):
+        shutil.copytree(folder, out / name, ignore=lambda *_: ['out'])
+    with pytest.raises(UserError, match=f'holds 2 runs; give one of {out}/a, {out}/b'):
+        load_run(out)

@@ -35,8 +35,9 @@ def main(arguments: list[str] | None = None) -> None:
                         help='run folders of --real')
     parser.add_argument('--model', type=Path, metavar='FILE.onnx', help='for --node, --novelty')
     parser.add_argument('--run', type=Path,
-                        help='run folder for --winner: agreement on its test split too (default: '
-                             'an untrained network of the base sizes)')
+                        help='run folder (or a folder with one run in it) for --winner: '
+                             'agreement on its test split too (default: an untrained network of '
+                             'the base sizes)')
     parser.add_argument('--compare', type=int, default=0, metavar='N',
                         help='test images for that agreement (default: all)')
     parser.add_argument('--out', type=Path, default=Path('bench.json'), metavar='FILE.json')
