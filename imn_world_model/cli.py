@@ -11,6 +11,8 @@ from pathlib import Path
 
 from imn_world_model.errors import UserError
 
+# A disk, or a user's share of it.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 # Of glibc's mallopt: blocks below 1 GiB come from the heap, and the heap keeps what is freed.
@@ -39,7 +41,7 @@ def run_cli(main: Callable[[list[str] | None], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_USER_ERROR)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             _leave(f'no space left on the disk of {error.filename or "the output"}; '
                    'free some or choose another place', EXIT_USER_ERROR)
         if error.filename is None:
@@ -83,3 +85,35 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(scratch / path.name, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """
+    Write a file that is whole or absent, whatever ends the process, the disk or the power.
+
+    :param path: the file; folders on the way are made.
+    :param data: all of it.
+    """
+    with atomic_path(path) as scratch, scratch.open('wb') as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def disk_of(folder: Path, remedy: str) -> Iterator[None]:
+    """
+    Name the disk that is full: not every library's error does.
+
+    :param folder: what is written to.
+    :param remedy: what the user can do once there is space.
+    :raises UserError: in place of the :class:`OSError` of a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = error.filename and Path(os.fsdecode(error.filename)).absolute()
+        elsewhere = named and folder.absolute() not in named.parents
+        if error.errno not in FULL or elsewhere:
+            raise
+        raise UserError(f'no space left on the disk of {folder}; {remedy}') from error

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
+from imn_world_model.cli import write_whole
 from imn_world_model.errors import UserError
 
 # Side in pixels of the patches that an image is cut into, and in cells of the smallest grid.
@@ -223,6 +224,13 @@ class TrainConfig:
         for name in ('steps', 'batch_size', 'checkpoint_every'):
             if getattr(self, name) < 1:
                 raise UserError(f'train.{name} is {getattr(self, name)}; it must be at least 1')
+        for name in ('clip_steps', 'trial_steps', 'subspace_steps', 'single_identity_steps',
+                     'all_modules_steps', 'revive_every', 'restart_every', 'workers', 'seed'):
+            if getattr(self, name) < 0:
+                raise UserError(f'train.{name} is {getattr(self, name)}; it must be at least 0')
+        for name in ('learning_rate', 'decoder_rate', 'clip_rate'):
+            if not getattr(self, name) > 0:
+                raise UserError(f'train.{name} is {getattr(self, name)}; it must be above 0')
         if self.clip_batch < 2:
             raise UserError(f'train.clip_batch is {self.clip_batch}; the recognizer compares '
                             'images, give at least 2')
@@ -421,7 +429,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def save_config(config: Config, path: Path) -> None:
     """Write a resolved configuration as YAML."""
-    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    write_whole(path, yaml.safe_dump(to_dict(config), sort_keys=False).encode())
 
 
 def load_config(path: Path) -> Config:

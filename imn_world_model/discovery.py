@@ -9,6 +9,7 @@ re-identification joins tracks (Lin et al. 2019, "A bottom-up clustering approac
 person re-identification"). Without a given number, the grouping with the largest silhouette
 (Rousseeuw 1987) is taken.
 """
+import io
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from imn_world_model.batches import ImageRows, RecognizerViews
-from imn_world_model.cli import atomic_path
+from imn_world_model.cli import write_whole
 from imn_world_model.config import AUTO, Config
 from imn_world_model.errors import UserError
 from imn_world_model.photographs import Backgrounds
@@ -74,8 +75,9 @@ class Discovery:
 
     def save(self, folder: Path) -> None:
         """Write into a run folder."""
-        with atomic_path(folder / FILE) as scratch:
-            torch.save(vars(self), scratch)
+        buffer = io.BytesIO()
+        torch.save(vars(self), buffer)
+        write_whole(folder / FILE, buffer.getvalue())
 
     @staticmethod
     def load(folder: Path) -> 'Discovery | None':

@@ -1,4 +1,5 @@
 """A run folder: what training writes and everything after it reads."""
+import io
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 
-from imn_world_model.cli import atomic_path
+from imn_world_model.cli import atomic_path, write_whole
 from imn_world_model.config import Config, load_config, save_config
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.data.regions import Regions
@@ -56,9 +57,8 @@ def write_run(path: Path, config: Config, data: dict[str, Any]) -> None:
     :param config: resolved configuration.
     :param data: ``paths``, ``options`` (:func:`kept_options`), ``content_hash``, ``num_labels``.
     """
-    path.mkdir(parents=True, exist_ok=True)
     save_config(config, path / CONFIG)
-    (path / DATA).write_text(json.dumps({'format': FORMAT} | data, indent=2))
+    write_whole(path / DATA, json.dumps({'format': FORMAT} | data, indent=2).encode())
 
 
 def find_run(path: Path) -> Path:
@@ -107,7 +107,7 @@ def load_run(path: str | Path) -> Run:
     if not checkpoint.exists():
         raise UserError(f'{path} holds no checkpoint yet ({CHECKPOINT}); let train reach its '
                         'first one (train.checkpoint_every steps)')
-    state = _checkpoint(checkpoint)
+    state = read_checkpoint(checkpoint)
     try:
         weights = {name.removeprefix('network.'): value
                    for name, value in state['state_dict'].items() if name.startswith('network.')}
@@ -135,9 +135,21 @@ def keep_for_evaluation(run: Run, folder: Path) -> None:
             shutil.copytree(metrics, scratch / metrics.name)
         (scratch / CHECKPOINT).parent.mkdir()
         weights = {f'network.{name}': value for name, value in run.network.state_dict().items()}
-        torch.save({'state_dict': weights, 'global_step': run.step}, scratch / CHECKPOINT)
+        save_tensors({'state_dict': weights, 'global_step': run.step}, scratch / CHECKPOINT)
         if folder.exists():
             shutil.rmtree(folder)
+
+
+def save_tensors(values: Any, path: Path) -> None:
+    """
+    Write what torch can save, whole or not at all; a full disk is an :class:`OSError`.
+
+    :param values: nested dictionaries of tensors and numbers.
+    :param path: the file.
+    """
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    write_whole(path, buffer.getvalue())
 
 
 def can_resume(path: Path) -> bool:
@@ -148,17 +160,17 @@ def can_resume(path: Path) -> bool:
     :return: False for one that :func:`keep_for_evaluation` wrote.
     :raises UserError: when the checkpoint is broken.
     """
-    return 'optimizer_states' in _checkpoint(path / CHECKPOINT)
+    return 'optimizer_states' in read_checkpoint(path / CHECKPOINT)
 
 
-def _checkpoint(path: Path) -> dict[str, Any]:
-    """:return: what a checkpoint file holds, or an error that names it."""
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """:return: what a checkpoint file holds; a :class:`UserError` names a broken one."""
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     # Damage shows in many ways: no archive, a torn one, no pickle.
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
         raise UserError(f'checkpoint {path} cannot be read ({type(error).__name__}); '
-                        'train again or restore the file') from error
+                        'restore the file, or remove the run folder and train again') from error
 
 
 def kept_options(options: DataOptions) -> dict[str, Any]:

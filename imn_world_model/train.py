@@ -12,32 +12,43 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imn_world_model.batches import Batches, RecognizerViews, backgrounds_of
-from imn_world_model.cli import run_cli
+from imn_world_model.begin import (
+    began_alike,
+    clear,
+    digest,
+    frame_options,
+    held,
+    interrupted,
+    refuse_if_done,
+    refuse_if_held,
+)
+from imn_world_model.cli import disk_of, run_cli
 from imn_world_model.config import PRESETS, Config, load_config, override, preset
 from imn_world_model.data.frames import DataOptions, Frames, ImageStack, load_frames
-from imn_world_model.data.regions import Regions
 from imn_world_model.data.sequences import MODES
 from imn_world_model.discovery import Discoverer, Discovery, views_for
 from imn_world_model.errors import UserError
+from imn_world_model.hardware import lightning_options
 from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
 from imn_world_model.pictures import write_pictures
-from imn_world_model.preprocess import Crop
 from imn_world_model.run import (
     CHECKPOINT,
     CONFIG,
-    can_resume,
     kept_options,
     load_run,
-    read_data,
+    read_checkpoint,
+    save_tensors,
     write_run,
 )
 
+USUAL_PRESET = 'clips'
 TRAIN, VALIDATION = 0, 1
 MAX_VALIDATION_IMAGES = 1024
 
@@ -135,9 +146,18 @@ class Rows:
         return self.array[self.rows[index]]
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints written beside the last one: a full disk costs neither it nor the message."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any,
+                        storage_options: Any = None) -> None:
+        """Write ``checkpoint`` to ``path``, whole or not at all."""
+        save_tensors(checkpoint, Path(path))
+
+
 def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool = False,
           accelerator: str = 'auto', devices: int = 1, nodes: int = 1,
-          progress: bool = True) -> None:
+          progress: bool = True, over: bool = False) -> None:
     """
     Train and leave a run folder.
 
@@ -150,22 +170,36 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
     :param devices: processes on each machine.
     :param nodes: machines.
     :param progress: whether to show a progress bar.
-    :raises UserError: when data and configuration do not fit, or the loss diverges.
+    :param over: take the place of a run that is in the folder.
+    :raises UserError: when data, configuration, hardware or checkpoint do not fit, the folder is
+        in use, its disk is full, or the loss diverges.
     """
+    hardware = lightning_options(accelerator, devices, nodes, config.train.precision)
+    with held(folder), disk_of(folder, 'free some, then train again, with --resume if there is a '
+                                       'checkpoint'):
+        if not (resume or over):
+            refuse_if_done(folder)
+        _train(config, frames, folder, data, resume, hardware, progress)
+
+
+def _train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool,
+           hardware: dict[str, Any], progress: bool) -> None:
     lightning.seed_everything(config.train.seed, verbose=False)
     labels = None
     if config.loss.classifier_weight > 0:
         labels = frames.labels[data['label']]
-    precision: Any = config.train.precision      # Lightning tells which strings it takes
-    hardware = {'accelerator': accelerator, 'devices': devices, 'num_nodes': nodes,
-                'strategy': 'ddp' if devices * nodes > 1 else 'auto', 'precision': precision,
-                'deterministic': 'warn' if accelerator == 'cpu' else None}
     batches = FrameBatches(frames, config, labels)
-    write_run(folder, config, data)
+    data = {'asked_identities': config.model.num_identities} | data
     discovery = None
+    if config.model.recognizer != 'none' and (resume or began_alike(folder, config, data)):
+        discovery = Discovery.load(folder)
+    if resume:
+        _try_checkpoint(folder, config, data['num_labels'], discovery)
+    else:
+        clear(folder, keep_discovery=discovery is not None)
+    write_run(folder, config, data)
     if config.model.recognizer != 'none':
         backgrounds = backgrounds_of(batches.images, config)
-        discovery = Discovery.load(folder)
         if discovery is None:
             discoverer = Discoverer(config, batches.images, batches.clip, backgrounds,
                                     hardware, progress)
@@ -198,7 +232,7 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
         gradient_clip_val=MAX_GRADIENT_NORM, log_every_n_steps=25,
         limit_val_batches=1.0 if len(batches.validation) else 0,
         enable_progress_bar=progress, enable_model_summary=False,
-        callbacks=callbacks,
+        callbacks=callbacks, plugins=[WholeCheckpoints()],
         logger=[CSVLogger(folder, name='', version=f'metrics-{parts}' if parts else 'metrics'),
                 TensorBoardLogger(folder, name='', version='tensorboard')],
         **hardware)
@@ -210,13 +244,28 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
         write_pictures(load_run(folder).network, examples, folder / 'pictures')
 
 
+def _try_checkpoint(folder: Path, config: Config, num_labels: int,
+                    discovery: Discovery | None) -> None:
+    """
+    Load a checkpoint on trial, before anything is written.
+
+    :raises UserError: when it does not fit.
+    """
+    state = read_checkpoint(folder / CHECKPOINT)
+    try:
+        Learner(config, num_labels, discovery).load_state_dict(state['state_dict'])
+    except (RuntimeError, KeyError) as error:
+        raise UserError(f'checkpoint {folder / CHECKPOINT} does not fit what it shall go on '
+                        'with; leave --set out, or train a new run') from error
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line of training."""
     parser = argparse.ArgumentParser(prog='imn_world_model.train', description=__doc__)
-    parser.add_argument('--data', nargs='+', type=Path, required=True, metavar='PATH',
+    parser.add_argument('--data', nargs='+', type=Path, metavar='PATH',
                         help='3Dshapes .h5, rosbag2 folder, .mcap, .db3, video, image folder, '
-                             'or a folder with any mix of them')
-    parser.add_argument('--preset', default='clips', help=f'one of {", ".join(PRESETS)}')
+                             'or a folder with any mix of them (--resume: default as before)')
+    parser.add_argument('--preset', help=f'one of {", ".join(PRESETS)} (default: {USUAL_PRESET})')
     parser.add_argument('--config', type=Path, help='a config.yaml in place of a preset')
     parser.add_argument('--set', nargs='+', default=[], metavar='SECTION.KEY=VALUE',
                         help='change single values, such as train.steps=1000')
@@ -224,33 +273,34 @@ def main(arguments: list[str] | None = None) -> None:
                         help='where run folders go: the run is DIR/NAME')
     parser.add_argument('--name', help='name of the run folder (default: the preset and seed)')
     parser.add_argument('--resume', action='store_true',
-                        help='go on from the last checkpoint of the run folder')
+                        help='go on from the last checkpoint of the run folder, with its '
+                             'configuration, data and data options')
     parser.add_argument('--topics', nargs='+', default=[], metavar='GLOB',
                         help='image topics to use (default: all)')
-    parser.add_argument('--crop', choices=('center', 'none'), default='center',
-                        help='cut the centre square before resizing, or squeeze the whole image')
+    parser.add_argument('--crop', choices=('center', 'none'),
+                        help='cut the centre square before resizing (default), or squeeze the '
+                             'whole image')
     parser.add_argument('--roi', nargs=4, type=int, metavar=('X', 'Y', 'WIDTH', 'HEIGHT'),
                         help='region of interest in source pixels, cut first')
     parser.add_argument('--boxes', metavar='TOPIC',
                         help='cut out objects: topic of JSON strings with stamp and box (x, y, '
                              'width, height in pixels)')
-    parser.add_argument('--regions', choices=('none', 'auto'), default='none',
+    parser.add_argument('--regions', choices=('none', 'auto'),
                         help='cut out objects: auto takes what differs from the background of a '
                              'camera that stands still')
-    defaults = DataOptions()
-    parser.add_argument('--gap', type=float, default=defaults.gap,
+    parser.add_argument('--gap', type=float,
                         help='seconds without a frame that end a clip')
-    parser.add_argument('--scene-change', type=float, default=defaults.scene_change,
+    parser.add_argument('--scene-change', type=float,
                         help='grey levels between two frames that end a clip')
-    parser.add_argument('--max-clip', type=int, default=defaults.max_clip,
+    parser.add_argument('--max-clip', type=int,
                         help='frames after which a clip ends anyway')
-    parser.add_argument('--still', type=float, default=defaults.still,
+    parser.add_argument('--still', type=float,
                         help='grey levels of change below which frames are thinned')
-    parser.add_argument('--sequences', choices=MODES, default=defaults.sequences,
+    parser.add_argument('--sequences', choices=MODES,
                         help='images of a folder that are one take: by their numbers or times '
                              '(auto), all of a folder, or none')
-    parser.add_argument('--label', default='shape',
-                        help='label that the ID classifier learns (preset id_classifier only)')
+    parser.add_argument('--label', help='label that the ID classifier learns (preset '
+                                        'id_classifier only; default: shape)')
     parser.add_argument('--accelerator', default='auto', help='cpu, gpu or auto')
     parser.add_argument('--devices', type=int, default=1, help='processes on each machine')
     parser.add_argument('--nodes', type=int, default=1, help='machines')
@@ -261,42 +311,46 @@ def main(arguments: list[str] | None = None) -> None:
     # Lightning's advice on worker counts and metric names is for its developers.
     warnings.filterwarnings('ignore', module='lightning')
 
-    config = load_config(options.config) if options.config else preset(options.preset)
-    config = override(config, options.set)
-    name = options.name or f'{options.preset}-seed{config.train.seed}'
+    if not (options.data or options.resume):
+        parser.error('the following arguments are required: --data')
+    start = (load_config(options.config) if options.config
+             else preset(options.preset or USUAL_PRESET))
+    config = override(start, options.set)
+    name = options.name or f'{options.preset or USUAL_PRESET}-seed{config.train.seed}'
     folder = options.out / name
+    kept: dict[str, Any] = {'start': digest(start)}
     if options.resume:
-        config = override(load_config(folder / CONFIG), options.set)
-        read_data(folder)
-        if not (folder / CHECKPOINT).exists():
-            raise UserError(f'{folder} holds no checkpoint to resume from; train without --resume')
-        if not can_resume(folder):
-            raise UserError(f'{folder} was kept for evaluation, without the state of the '
-                            'optimiser; train a new run')
-    elif (folder / CHECKPOINT).exists():
-        raise UserError(f'{folder} already holds a run; use --resume to go on or --name for a '
-                        'new one')
-    crop = Crop(mode=options.crop, roi=tuple(options.roi) if options.roi else None)
-    data_options = DataOptions(
-        size=config.model.side, topics=tuple(options.topics), crop=crop, gap=options.gap,
-        scene_change=options.scene_change, max_clip=options.max_clip, still=options.still,
-        regions=Regions(options.boxes, options.regions == 'auto'), sequences=options.sequences)
-    frames = load_frames(options.data, data_options, progress=not options.quiet)
+        before = interrupted(folder, options.set, options)
+        config, data_options, kept = before.config, before.data_options, before.data
+        named = options.config or options.preset
+        if named and kept.get('start', digest(start)) != digest(start):
+            print(f'{folder} did not begin with {named}; it goes on with its own {CONFIG}',
+                  file=sys.stderr)
+    else:
+        refuse_if_done(folder)
+        data_options = frame_options(options, DataOptions(size=config.model.side))
+    refuse_if_held(folder)
+    lightning_options(options.accelerator, options.devices, options.nodes, config.train.precision)
+    paths = options.data or [Path(path) for path in kept['paths']]
+    frames = load_frames(paths, data_options, progress=not options.quiet)
     for note in frames.notes:
         print(note, file=sys.stderr)
-    data = {'paths': [str(path) for path in options.data], 'options': kept_options(data_options),
-            'content_hash': frames.content_hash,
-            'num_frames': len(frames.images), 'num_labels': 0}
+    if kept.get('content_hash', frames.content_hash) != frames.content_hash:
+        raise UserError(f'{folder} was trained on other data, or on files in another order; '
+                        f'leave --data out to read {", ".join(kept["paths"])}, or train a new run')
+    label = options.label or kept.get('label', 'shape')
+    data = kept | {'paths': [str(path) for path in paths], 'options': kept_options(data_options),
+                   'content_hash': frames.content_hash, 'num_frames': len(frames.images),
+                   'num_labels': 0}
     if config.loss.classifier_weight > 0:
-        if options.label not in frames.labels:
-            raise UserError(f"the data has no label '{options.label}' for the ID classifier; "
+        if label not in frames.labels:
+            raise UserError(f"the data has no label '{label}' for the ID classifier; "
                             f'it has {", ".join(frames.labels) or "none"}')
-        unlabelled = int((frames.labels[options.label] < 0).sum())
+        unlabelled = int((frames.labels[label] < 0).sum())
         if unlabelled:
             raise UserError(f"{unlabelled} of {len(frames.images)} frames have no label "
-                            f"'{options.label}'; the ID classifier needs one for each")
-        data |= {'label': options.label,
-                 'num_labels': int(frames.labels[options.label].max()) + 1}
+                            f"'{label}'; the ID classifier needs one for each")
+        data |= {'label': label, 'num_labels': int(frames.labels[label].max()) + 1}
     train(config, frames, folder, data, options.resume, options.accelerator, options.devices,
           options.nodes, progress=not options.quiet)
     print(f'trained {config.train.steps} steps; the run is in {folder}')

@@ -56,6 +56,9 @@ def test_override_changes_one_value() -> None:
     (['model.image_size=50'], 'fit images of 64x64 pixels, not of 50'),
     (['train.steps=0'], 'at least 1'),
     (['train.clip_batch=1'], 'at least 2'),
+    (['train.workers=-1'], 'train.workers is -1; it must be at least 0'),
+    (['train.seed=-1'], 'train.seed is -1'),
+    (['train.learning_rate=0'], 'train.learning_rate is 0.0; it must be above 0'),
 ])
 def test_override_names_the_mistake(settings: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):

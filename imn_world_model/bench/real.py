@@ -163,7 +163,7 @@ def one_run(protocol: Protocol, config: Config, seed: int, learn: Frames, judge:
     train(run_config, learn, folder,
           {'paths': list(learn.sources), 'options': kept_options(options),
            'content_hash': learn.content_hash, 'num_frames': len(learn.images), 'num_labels': 0},
-          accelerator='auto', progress=True)
+          accelerator='auto', progress=True, over=True)
     minutes = (time.monotonic() - start) / 60
     network = load_run(folder).network
     own, seen = observe(network, learn.images[:]), observe(network, judge.images[:], True)
