@@ -39,7 +39,8 @@ def backgrounds_of(images: ImageRows, config: Config) -> Backgrounds | None:
     """:return: what a run's views are made with."""
     if not config.train.photo:
         return None
-    return Backgrounds(images, config.model.side, config.train.seed)
+    return Backgrounds(images, config.model.side, config.train.seed,
+                       config.model.background == 'remove')
 
 
 class RecognizerViews:

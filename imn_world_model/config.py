@@ -22,6 +22,7 @@ class ModelConfig:
     :param image_size: H = W in pixels of what the modules see and the decoder draws.
     :param input_size: H = W of the input, a multiple of ``image_size``; 0 for the same. The
         recognizer sees the input as it is, the modules see it reduced.
+    :param background: ``remove`` leaves objects alone before plain grey, see :mod:`cutout`.
     :param num_modules: m, compositional modules.
     :param num_identities: n, identity matrices; ``auto`` (kept as :data:`AUTO`) for as many as
         the clips ask for, which takes a recognizer.
@@ -44,6 +45,7 @@ class ModelConfig:
 
     image_size: int = 64
     input_size: int = 0
+    background: Literal['keep', 'remove'] = 'keep'
     num_modules: int = 5
     num_identities: int = 5
     num_latents: int = 2
@@ -288,7 +290,7 @@ _PAPER = Config(
 # that it confuses become one identity, and modules learn what is left, with the identity given.
 _OBJECTS = replace(
     _LOG,
-    model=replace(_LOG.model, num_identities=AUTO, recognizer='conv'),
+    model=replace(_LOG.model, num_identities=AUTO, recognizer='conv', background='remove'),
     loss=replace(_LOG.loss, recognition_weight=20.0, image_tail=0.5),
     train=replace(_LOG.train, steps=1000, batch_size=32, clip_steps=1500, trial_steps=200,
                   photo=True, single_identity_steps=0, all_modules_steps=400,

@@ -63,8 +63,9 @@ def _prepared(model: ImnModel, source: Source, topics: tuple[str, ...],
     def load(frame: RawFrame) -> np.ndarray | UserError:
         try:
             rgb = frame.load(None if find else model.halvings)
-            box = find(frame, rgb) if find else None
-            return model.prepare(rgb) if box is None else cut(rgb, box, model.image_size)
+            region = find(frame, rgb) if find else None
+            return (model.prepare(rgb) if region is None
+                    else cut(rgb, region, model.image_size, model.crop.background))
         except UserError as error:
             return error
 

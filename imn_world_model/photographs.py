@@ -2,9 +2,8 @@
 Views of photographs: what may change in a picture while the object stays the same.
 
 The camera turns, comes nearer, looks elsewhere; the light changes; the object stands before
-something else. For the last, the object is cut out with GrabCut (Rother et al. 2004, OpenCV's
-``grabCut``), which needs no more than a box, and put before another picture's background or a
-random texture. Only training does so; the robot's pictures are taken as they come.
+something else. Where the pictures keep their background (``model.background``), the object is cut
+out and put before another picture's background or a random texture. Only training does so.
 """
 import math
 from typing import Any, Protocol
@@ -14,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from imn_world_model.cutout import MARGIN, behind, cut_out
 
 # Half range of log brightness (all channels; each channel), of log contrast.
 LIGHT, TINT, CONTRAST = 0.5, 0.2, 0.2
@@ -28,15 +29,8 @@ ERASED, ERASED_SIDE = 0.3, 0.5
 # How often the background is exchanged; how often a texture takes its place.
 EXCHANGED, TEXTURED = 0.5, 0.3
 TEXTURES = 256
-# A cut-out of less or more of the picture than this is no object.
-SMALLEST, LARGEST = 0.04, 0.9
-GRABCUT_ROUNDS = 4
-# Share of each side that an object keeps free: what boxes are cut with, or a picture's rim.
-MARGIN = 0.06
 # Bytes of cut-outs that are kept.
 KEPT = 200_000_000
-# Objects are cut out, and holes filled, at this size at most: a larger cut-out is no better.
-CUT_SIDE = 64
 
 
 class Pictures(Protocol):
@@ -45,52 +39,6 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: Any) -> np.ndarray: ...
-
-
-def cut_out(image: np.ndarray, margin: float) -> np.ndarray:
-    """
-    Find the object's pixels.
-
-    :param image: (S, S, 3) uint8, with the object within all sides' ``margin``.
-    :param margin: share of each side beyond the object's box, above 0.
-    :return: (S, S) float32 in [0, 1]; all ones where no object stands out.
-    """
-    full, side = image.shape[0], min(image.shape[0], CUT_SIDE)
-    image = _resized(image, side)
-    edge = max(1, round(margin * side))
-    mask = np.zeros((side, side), np.uint8)
-    box = edge, edge, side - 2 * edge, side - 2 * edge
-    cv2.setRNGSeed(0)
-    try:
-        cv2.grabCut(np.ascontiguousarray(image), mask, box, np.zeros((1, 65)), np.zeros((1, 65)),
-                    GRABCUT_ROUNDS, cv2.GC_INIT_WITH_RECT)
-    except cv2.error:                                 # one colour only
-        return np.ones((full, full), np.float32)
-    found = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
-    if not SMALLEST < found.mean() < LARGEST:
-        return np.ones((full, full), np.float32)
-    return _resized(cv2.GaussianBlur(found, (0, 0), side / 90), full)
-
-
-def behind(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """:return: (S, S, 3) uint8, the picture without what :func:`cut_out` found."""
-    hole = cv2.dilate((mask > 0.05).astype(np.uint8), np.ones((5, 5), np.uint8))
-    if hole.all():
-        return image
-    side = min(len(image), CUT_SIDE)
-    small_hole = (_resized(hole, side) > 0).astype(np.uint8)
-    filled = cv2.inpaint(_resized(image, side), small_hole, 3, cv2.INPAINT_TELEA)
-    if side == len(image):
-        return filled
-    return np.where(hole[..., None] > 0, _resized(filled, len(image)), image)
-
-
-def _resized(image: np.ndarray, side: int) -> np.ndarray:
-    """:return: a square picture (S, S, ...) as (side, side, ...)."""
-    if len(image) == side:
-        return np.ascontiguousarray(image)
-    how = cv2.INTER_AREA if side < len(image) else cv2.INTER_LINEAR
-    return cv2.resize(image, (side, side), interpolation=how)
 
 
 def texture(side: int, rng: np.random.Generator) -> np.ndarray:
@@ -124,10 +72,11 @@ class Backgrounds:
     :param images: of the log.
     :param side: S.
     :param seed: of the textures.
+    :param removed: there are none, the objects are alone: pictures stay as they are.
     """
 
-    def __init__(self, images: Pictures, side: int, seed: int) -> None:
-        self.images = images
+    def __init__(self, images: Pictures, side: int, seed: int, removed: bool = False) -> None:
+        self.images, self.removed = images, removed
         rng = np.random.default_rng((seed, 3))
         self.textures = np.stack([texture(side, rng) for _ in range(TEXTURES)])
         self.masks: dict[int, np.ndarray] = {}
@@ -141,7 +90,7 @@ class Backgrounds:
         :param rng: decides whether, and before what.
         :return: (S, S, 3) uint8.
         """
-        if rng.random() >= EXCHANGED:
+        if self.removed or rng.random() >= EXCHANGED:
             return image
         if rng.random() < TEXTURED:
             background = self.textures[rng.integers(TEXTURES)]

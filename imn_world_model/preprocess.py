@@ -5,6 +5,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from imn_world_model.cutout import MARGIN, alone, cut_out
 from imn_world_model.errors import UserError
 
 # Images with sides of at least this many times the result's are halved first.
@@ -18,10 +19,12 @@ class Crop:
 
     :param mode: ``center`` cuts the largest centred square, ``none`` squeezes the whole image.
     :param roi: x, y, width, height in source pixels, cut first; ``None`` for the whole image.
+    :param background: ``remove`` leaves the object alone before plain grey, see :mod:`cutout`.
     """
 
     mode: Literal['center', 'none'] = 'center'
     roi: tuple[int, int, int, int] | None = None
+    background: Literal['keep', 'remove'] = 'keep'
 
     def __post_init__(self) -> None:
         if self.mode not in ('center', 'none'):
@@ -55,7 +58,7 @@ def _halvings(height: int, width: int, size: int) -> int:
 
 def prepare(rgb: np.ndarray, size: int, crop: Crop) -> np.ndarray:
     """
-    Cut and resize by area averaging.
+    Cut and resize by area averaging; leave the object alone where that is asked for.
 
     :param rgb: (H, W, 3) uint8.
     :param size: side of the result in pixels.
@@ -74,6 +77,11 @@ def prepare(rgb: np.ndarray, size: int, crop: Crop) -> np.ndarray:
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         rgb = rgb[top:top + side, left:left + side]
+    rgb = _resized(rgb, size)
+    return alone(rgb, cut_out(rgb, MARGIN)) if crop.background == 'remove' else rgb
+
+
+def _resized(rgb: np.ndarray, size: int) -> np.ndarray:
     if rgb.shape[:2] == (size, size):
         return np.ascontiguousarray(rgb)
     # Halves are fast, and few pixels are left for areas with fractions. Each rounds up by an

@@ -153,7 +153,8 @@ def kept_options(options: DataOptions) -> dict[str, Any]:
 def _data_options(kept: dict[str, Any], config: Config) -> DataOptions:
     """:return: the options again, at the image size of the network."""
     roi = kept['crop']['roi']
-    values = kept | {'crop': Crop(kept['crop']['mode'], tuple(roi) if roi else None),
+    values = kept | {'crop': Crop(kept['crop']['mode'], tuple(roi) if roi else None,
+                                  config.model.background),
                      'topics': tuple(kept['topics']), 'fractions': tuple(kept['fractions']),
                      'regions': Regions(**kept.get('regions', {})),
                      # Of a run that kept none: every image was a clip of its own.

@@ -275,7 +275,8 @@ def main(arguments: list[str] | None = None) -> None:
     elif (folder / CHECKPOINT).exists():
         raise UserError(f'{folder} already holds a run; use --resume to go on or --name for a '
                         'new one')
-    crop = Crop(mode=options.crop, roi=tuple(options.roi) if options.roi else None)
+    crop = Crop(options.crop, tuple(options.roi) if options.roi else None,
+                config.model.background)
     data_options = DataOptions(
         size=config.model.side, topics=tuple(options.topics), crop=crop, gap=options.gap,
         scene_change=options.scene_change, max_clip=options.max_clip, still=options.still,

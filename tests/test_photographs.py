@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from imn_world_model.photographs import Backgrounds, behind, cut_out, texture, vary
+from imn_world_model.cutout import behind, cut_out
+from imn_world_model.photographs import Backgrounds, texture, vary
 
 
 def picture(seed: int, side: int = 64) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from torch.nn import functional as F
 
 from imn_world_model.batches import ImageRows
-from imn_world_model.config import Config, override, preset
+from imn_world_model.config import Config, ModelConfig, override, preset
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.regions import Regions
 from imn_world_model.data.sources import find_sources
@@ -107,7 +107,7 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
     print('| protocol | method | accuracy | NMI | azimuth, median error | minutes |\n'
           '|---|---|---|---|---|---|', flush=True)
     for protocol in chosen:
-        learn, judge = read(folder / protocol.folder, protocol, config.model.side, rehearse)
+        learn, judge = read(folder / protocol.folder, protocol, config.model, rehearse)
         pretrained = config.model.recognizer not in ('none', 'conv')
         for method, accuracy, nmi in baselines(learn, judge, protocol.label, pretrained):
             print(f'| {protocol.name} | {method} | {accuracy:.3f} | {nmi} | | |', flush=True)
@@ -119,7 +119,7 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
     return figures
 
 
-def read(folder: Path, protocol: Protocol, size: int,
+def read(folder: Path, protocol: Protocol, model: ModelConfig,
          rehearse: bool = False) -> tuple[Frames, Frames]:
     """:return: the frames of the training recordings, all for training, and of the last one."""
     sources = find_sources([folder])
@@ -128,8 +128,9 @@ def read(folder: Path, protocol: Protocol, size: int,
         beside = ' beside the last' if rehearse else ''
         raise UserError(f'{folder} holds {len(sources)} recordings{beside}; one is for judging, '
                         'so at least two are needed')
-    options = DataOptions(size=size, crop=Crop('none'), ground_truth_topic=TRUTH,
-                          regions=protocol.regions, scene_change=256.0)
+    options = DataOptions(size=model.side, crop=Crop('none', None, model.background),
+                          ground_truth_topic=TRUTH, regions=protocol.regions,
+                          scene_change=256.0)
     parts = [load_frames([source.path for source in some], options)
              for some in (sources[:-1], sources[-1:])]
     for part in parts:
@@ -158,7 +159,7 @@ def one_run(protocol: Protocol, config: Config, seed: int, learn: Frames, judge:
     run_config = override(config, told)
     folder = out / f'{protocol.name}-{preset_name}-seed{seed}'
     start = time.monotonic()
-    options = DataOptions(size=config.model.side, crop=Crop('none'),
+    options = DataOptions(size=config.model.side, crop=Crop('none', None, config.model.background),
                           regions=protocol.regions, scene_change=256.0)
     train(run_config, learn, folder,
           {'paths': list(learn.sources), 'options': kept_options(options),

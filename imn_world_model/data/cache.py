@@ -122,6 +122,7 @@ def load_entry(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
     # The fingerprint reads samples of a large file; a change between them shows in its time.
     changed = [file.stat().st_mtime_ns for file in source_files(source)]
     options = json.dumps([FORMAT, size, crop.mode, crop.roi, sorted(topics), truth_topic, changed,
+                          *(['alone'] if crop.background == 'remove' else []),
                           *([regions.boxes, regions.auto] if regions else []),
                           *([sequences] if source.kind == 'images' else [])])
     key = hashlib.sha256(f'{content}{options}'.encode()).hexdigest()[:32]
@@ -243,8 +244,9 @@ def _decoded(frames: Iterator[RawFrame], size: int, crop: Crop, workers: int,
         try:
             rgb = frame.load(None if find else halvings)
             height, width = (side << halved for side in rgb.shape[:2])
-            box = find(frame, rgb) if find else None
-            pixels = prepare(rgb, size, crop) if box is None else cut(rgb, box, size)
+            region = find(frame, rgb) if find else None
+            pixels = (prepare(rgb, size, crop) if region is None
+                      else cut(rgb, region, size, crop.background))
             return pixels, f'{width}x{height}'
         except UserError as error:
             return error

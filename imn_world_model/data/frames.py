@@ -143,7 +143,8 @@ def _read(source: Source, options: DataOptions, progress: bool) -> Part | Entry:
     """:return: a source's frames, ready to be cut or, of a .h5 file, cut already."""
     if source.kind == 'h5':
         table = load_shapes3d(source.path, options.size, options.fractions,
-                              options.cache_dir or default_cache_dir(), progress)
+                              options.cache_dir or default_cache_dir(), progress,
+                              options.crop.background)
         count = len(table.images)
         report = {'source': str(source.path), 'kind': 'h5', 'recorded': count, 'used': count}
         return Part(table.images, np.arange(count), table.clip, table.split, [''] * count,

@@ -3,6 +3,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -41,7 +42,8 @@ class Shapes3DTable:
 
 
 def load_shapes3d(path: Path, size: int, fractions: tuple[float, float], folder: Path,
-                  progress: bool) -> Shapes3DTable:
+                  progress: bool, background: Literal['keep', 'remove'] = 'keep'
+                  ) -> Shapes3DTable:
     """
     Map a file's images; compressed files and other sizes are unpacked into the cache once.
 
@@ -50,6 +52,7 @@ def load_shapes3d(path: Path, size: int, fractions: tuple[float, float], folder:
     :param fractions: share of factor combinations in validation and test.
     :param folder: of the cache.
     :param progress: whether to show a bar.
+    :param background: as of :class:`preprocess.Crop`.
     :raises UserError: when the file is not of that format, or broken.
     """
     content = fingerprint(Source('h5', path))
@@ -66,7 +69,7 @@ def load_shapes3d(path: Path, size: int, fractions: tuple[float, float], folder:
                 raise UserError(f'{path} holds no images')
             values = file['labels'][:]
             clip = file['clip'][:] if 'clip' in file else None
-            pixels = _map_images(path, images, size, content, folder, progress)
+            pixels = _map_images(path, images, size, content, folder, progress, background)
     except (OSError, KeyError, RuntimeError, TypeError) as error:  # h5py's, of broken files
         cause = 'no images and labels' if isinstance(error, KeyError) else 'broken or no HDF5 file'
         raise UserError(f'{path} is not in the 3Dshapes format ({cause})') from error
@@ -103,14 +106,15 @@ def _class_names() -> dict[str, list[str]]:
 
 
 def _map_images(path: Path, images: h5py.Dataset, size: int, content: str, folder: Path,
-                progress: bool) -> np.ndarray:
+                progress: bool, background: Literal['keep', 'remove']) -> np.ndarray:
     """:return: (N, size, size, 3), mapped from the file itself where that is possible."""
     count, height, width = images.shape[:3]
     shape = (count, size, size, 3)
     offset = images.id.get_offset()
-    if (height, width) == (size, size) and offset is not None:
+    if (height, width) == (size, size) and offset is not None and background == 'keep':
         return np.memmap(path, np.uint8, 'r', offset, shape)
-    key = hashlib.sha256(f'{content}{json.dumps([1, size])}'.encode()).hexdigest()[:32]
+    made = json.dumps([1, size, *(['alone'] if background == 'remove' else [])])
+    key = hashlib.sha256(f'{content}{made}'.encode()).hexdigest()[:32]
     target = folder / f'{key}.bin'
 
     def is_whole(file: Path) -> bool:
@@ -123,8 +127,8 @@ def _map_images(path: Path, images: h5py.Dataset, size: int, content: str, folde
                                   unit='k images', leave=False,
                                   disable=not progress):
                     block = images[start:start + BLOCK]
-                    if (height, width) != (size, size):
-                        block = np.stack([prepare(image, size, Crop('none'))
+                    if (height, width) != (size, size) or background == 'remove':
+                        block = np.stack([prepare(image, size, Crop('none', None, background))
                                           for image in block])
                     stream.write(block.tobytes())
     return np.memmap(target, np.uint8, 'r', shape=shape)
