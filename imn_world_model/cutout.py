@@ -10,6 +10,8 @@ import numpy as np
 # A cut-out of less or more of the picture than this is no object.
 SMALLEST, LARGEST = 0.04, 0.9
 GRABCUT_ROUNDS = 4
+# Parts with less than this share of the largest part's area are specks.
+PART = 0.1
 # Share of each side that an object keeps free: what boxes are cut with, or a picture's rim.
 MARGIN = 0.06
 # Objects are cut out, and holes filled, at this size at most: a larger cut-out is no better.
@@ -37,10 +39,18 @@ def cut_out(image: np.ndarray, margin: float) -> np.ndarray:
                     GRABCUT_ROUNDS, cv2.GC_INIT_WITH_RECT)
     except cv2.error:                                 # one colour only
         return np.ones((full, full), np.float32)
-    found = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
+    found = _without_specks((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD))
     if not SMALLEST < found.mean() < LARGEST:
         return np.ones((full, full), np.float32)
     return _resized(cv2.GaussianBlur(found, (0, 0), side / 90), full)
+
+
+def _without_specks(found: np.ndarray) -> np.ndarray:
+    """:return: (S, S) float32, what was found, without parts much smaller than the largest."""
+    _, label, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8))
+    area = stats[:, cv2.CC_STAT_AREA].astype(float)
+    area[0] = 0.0
+    return (area >= max(1.0, PART * area.max()))[label].astype(np.float32)
 
 
 def behind(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
