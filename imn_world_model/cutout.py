@@ -18,6 +18,8 @@ MARGIN = 0.06
 CUT_SIDE = 64
 # What an object that is left alone stands before.
 GREY = 127
+# A turned object's longer side, as a share of the picture's.
+FILLED = 0.85
 
 
 def cut_out(image: np.ndarray, margin: float) -> np.ndarray:
@@ -84,3 +86,37 @@ def alone(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """
     share = mask[..., None]
     return np.rint(image * share + GREY * (1.0 - share)).astype(np.uint8)
+
+
+def covered(image: np.ndarray) -> np.ndarray:
+    """:return: (..., S, S) float32, 1 where pictures (..., S, S, 3) of :func:`alone` show it."""
+    return (image != GREY).any(-1).astype(np.float32)
+
+
+def along(image: np.ndarray) -> np.ndarray:
+    """
+    Turn an object so that its longest axis lies level, and let it fill the picture.
+
+    Which end comes left follows from how its pixels are spread along the axis (their third
+    moment).
+
+    :param image: (S, S, 3) uint8 that :func:`alone` made.
+    :return: (S, S, 3) uint8; the picture as it is where it shows too little.
+    """
+    side = len(image)
+    place = np.argwhere(covered(image) > 0)[:, ::-1].astype(np.float64)       # x, y
+    if len(place) < SMALLEST * side:
+        return image
+    middle = place.mean(0)
+    _, axes = np.linalg.eigh(np.cov((place - middle).T))
+    level = axes[:, 1]
+    if (((place - middle) @ level) ** 3).sum() < 0:
+        level = -level
+    turn = np.array([level, [-level[1], level[0]]])
+    across = (place - middle) @ turn.T
+    low, high = across.min(0), across.max(0)
+    scale = FILLED * side / max(1.0, (high - low).max())
+    shift = side / 2 - 0.5 - scale * (turn @ middle + (low + high) / 2)
+    matrix = np.hstack((scale * turn, shift[:, None]))
+    return np.asarray(cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR,
+                                     borderValue=(GREY,) * 3), np.uint8)

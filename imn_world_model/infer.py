@@ -65,7 +65,7 @@ def _prepared(model: ImnModel, source: Source, topics: tuple[str, ...],
             rgb = frame.load(None if find else model.halvings)
             region = find(frame, rgb) if find else None
             return (model.prepare(rgb) if region is None
-                    else cut(rgb, region, model.image_size, model.crop.background))
+                    else cut(rgb, region, model.image_size, model.crop))
         except UserError as error:
             return error
 

@@ -6,7 +6,6 @@ something else. Where the pictures keep their background (``model.background``),
 out and put before another picture's background or a random texture. Only training does so.
 """
 import math
-from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imn_world_model.cutout import MARGIN, behind, cut_out
+from imn_world_model.cutout import GREY, MARGIN, behind, cut_out
+from imn_world_model.data.frames import ImageRows
 
 # Half range of log brightness (all channels; each channel), of log contrast.
 LIGHT, TINT, CONTRAST = 0.5, 0.2, 0.2
@@ -31,14 +31,6 @@ EXCHANGED, TEXTURED = 0.5, 0.3
 TEXTURES = 256
 # Bytes of cut-outs that are kept.
 KEPT = 200_000_000
-
-
-class Pictures(Protocol):
-    """Images (N, S, S, 3) uint8 that are read when indexed."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any) -> np.ndarray: ...
 
 
 def texture(side: int, rng: np.random.Generator) -> np.ndarray:
@@ -75,7 +67,7 @@ class Backgrounds:
     :param removed: there are none, the objects are alone: pictures stay as they are.
     """
 
-    def __init__(self, images: Pictures, side: int, seed: int, removed: bool = False) -> None:
+    def __init__(self, images: ImageRows, side: int, seed: int, removed: bool = False) -> None:
         self.images, self.removed = images, removed
         rng = np.random.default_rng((seed, 3))
         self.textures = np.stack([texture(side, rng) for _ in range(TEXTURES)])
@@ -112,13 +104,15 @@ class Backgrounds:
         return self.masks[row].astype(np.float32) / 255.0
 
 
-def vary(image: Tensor, generator: torch.Generator, anyhow: float) -> Tensor:
+def vary(image: Tensor, generator: torch.Generator, anyhow: float,
+         mask: Tensor | None = None) -> Tensor:
     """
     Turn, zoom, shift and mirror; change light, colour and contrast; noise; something in the way.
 
     :param image: (B, 3, S, S) in [0, 1].
     :param generator: source of all of it.
     :param anyhow: share of the images that are turned any way, as things lie on a table.
+    :param mask: (B, S, S) in [0, 1], of objects that are alone: what is beside them stays grey.
     :return: (B, 3, S, S) in [0, 1].
     """
     count, side = len(image), image.shape[-1]
@@ -135,6 +129,8 @@ def vary(image: Tensor, generator: torch.Generator, anyhow: float) -> Tensor:
             torch.stack((angle.sin() * scale * mirror, angle.cos() * scale, move[:, 1]), 1)]
     grid = F.affine_grid(torch.stack(rows, 1), list(image.shape), align_corners=False)
     view = F.grid_sample(image, grid, padding_mode='border', align_corners=False)
+    if mask is not None:
+        mask = F.grid_sample(mask[:, None], grid, padding_mode='border', align_corners=False)
     view = view * torch.exp(LIGHT * even(count, 1, 1, 1) + TINT * even(count, 3, 1, 1))
     view = (view - 0.5) * torch.exp(CONTRAST * even(count, 1, 1, 1)) + 0.5
     view = view + NOISE * torch.randn(view.shape, generator=generator)
@@ -146,4 +142,7 @@ def vary(image: Tensor, generator: torch.Generator, anyhow: float) -> Tensor:
     erased = inside[:, 0, :, None] & inside[:, 1, None, :]
     erased &= (torch.rand(count, generator=generator) < ERASED)[:, None, None]
     colour = torch.rand(count, 3, 1, 1, generator=generator)
-    return torch.where(erased[:, None], colour, view).clamp(0.0, 1.0)
+    if mask is None:
+        return torch.where(erased[:, None], colour, view).clamp(0.0, 1.0)
+    shown = mask * ~erased[:, None]
+    return (view.clamp(0.0, 1.0) * shown + GREY / 255.0 * (1.0 - shown))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imn_world_model.config import ModelConfig
+from imn_world_model.cutout import GREY
 from imn_world_model.errors import UserError
 
 # Of the softmax over cosines: a lead of 0.1 is a factor e. The usual value of contrastive
@@ -44,7 +45,7 @@ class Recognizer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.kind = config.recognizer
+        self.kind, self.alone = config.recognizer, config.background == 'remove'
         if self.kind == 'conv':
             self.body: nn.Module = convolutions(config.recognizer_channels)
             self.head: nn.Module = nn.Linear(2 * config.recognizer_channels[-1],
@@ -92,8 +93,7 @@ class Recognizer(nn.Module):
         if image.dim() == 2:
             return image
         if self.kind == 'conv':
-            level = image.mean((2, 3), keepdim=True)
-            value = self.body((image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) - MEAN_LEVEL)
+            value = self.body(evened_alone(image) if self.alone else evened(image))
             return torch.cat((value.mean((2, 3)), value.amax((2, 3))), dim=1)
         return pretrained_features(self.body, image)
 
@@ -151,6 +151,20 @@ def fast_convolutions(device: torch.device) -> torch.autocast:
     """:return: bfloat16 where the processor has it: convolutions then take half the time."""
     has = device.type != 'cpu' or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16, enabled=has)
+
+
+def evened(image: Tensor) -> Tensor:
+    """:return: (B, 3, H, W) about 0, every channel of an image brought to one brightness."""
+    level = image.mean((2, 3), keepdim=True)
+    return (image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) - MEAN_LEVEL
+
+
+def evened_alone(image: Tensor) -> Tensor:
+    """:return: the same for objects alone, whose colours stay: by their brightness; 0 beside."""
+    shown = ((image - GREY / 255.0).abs().amax(1, keepdim=True) > 1e-3).to(image.dtype)
+    total = (image.mean(1, keepdim=True) * shown).sum((2, 3), keepdim=True)
+    level = total / shown.sum((2, 3), keepdim=True).clamp(min=1.0)
+    return ((image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) - MEAN_LEVEL) * shown
 
 
 def convolutions(channels: tuple[int, ...]) -> nn.Sequential:

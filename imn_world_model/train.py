@@ -17,10 +17,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from imn_world_model.batches import Batches, RecognizerViews, backgrounds_of
+from imn_world_model.batches import Batches, RecognizerViews, Turned, backgrounds_of
 from imn_world_model.cli import run_cli
 from imn_world_model.config import PRESETS, Config, load_config, override, preset
-from imn_world_model.data.frames import DataOptions, Frames, ImageStack, load_frames
+from imn_world_model.data.frames import DataOptions, Frames, ImageRows, load_frames
 from imn_world_model.data.regions import Regions
 from imn_world_model.data.sequences import MODES
 from imn_world_model.discovery import Discoverer, Discovery, views_for
@@ -125,7 +125,7 @@ class Rows:
     :param rows: (K,) row numbers.
     """
 
-    def __init__(self, array: ImageStack, rows: np.ndarray) -> None:
+    def __init__(self, array: ImageRows, rows: np.ndarray) -> None:
         self.array, self.rows = array, rows
 
     def __len__(self) -> int:
@@ -173,9 +173,16 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
             discovery.save(folder)
             views = discoverer.views
         else:
-            views = views_for(config, batches.images, backgrounds, discovery.anyhow)
+            images = Turned(batches.images) if lie(config, discovery) else batches.images
+            views = views_for(config, images, backgrounds, discovery.anyhow)
         found = replace(config.model, num_identities=len(discovery.signature))
-        config = batches.config = replace(config, model=found)
+        if lie(config, discovery):
+            frames = replace(frames, images=Turned(frames.images))
+            found = replace(found, turn='level')
+        elif found.turn == 'auto':
+            found = replace(found, turn='keep')
+        config = replace(config, model=found)
+        batches = FrameBatches(frames, config, labels)
         write_run(folder, config, data)
         lightning.seed_everything(config.train.seed, verbose=False)
     learner = Learner(config, data['num_labels'], discovery)
@@ -208,6 +215,11 @@ def train(config: Config, frames: Frames, folder: Path, data: dict, resume: bool
         examples = batches.validation if len(batches.validation) else batches.images[
             np.arange(min(MAX_VALIDATION_IMAGES, len(batches.images)))]
         write_pictures(load_run(folder).network, examples, folder / 'pictures')
+
+
+def lie(config: Config, discovery: Discovery) -> bool:
+    """:return: whether objects turned out to lie any way, in pictures read as they are."""
+    return config.model.turn == 'auto' and discovery.turned
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -276,7 +288,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f'{folder} already holds a run; use --resume to go on or --name for a '
                         'new one')
     crop = Crop(options.crop, tuple(options.roi) if options.roi else None,
-                config.model.background)
+                config.model.background, config.model.turn == 'level')
     data_options = DataOptions(
         size=config.model.side, topics=tuple(options.topics), crop=crop, gap=options.gap,
         scene_change=options.scene_change, max_clip=options.max_clip, still=options.still,

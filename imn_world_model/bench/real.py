@@ -24,9 +24,9 @@ from sklearn.metrics import confusion_matrix, normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from torch.nn import functional as F
 
-from imn_world_model.batches import ImageRows
+from imn_world_model.batches import Turned
 from imn_world_model.config import Config, ModelConfig, override, preset
-from imn_world_model.data.frames import DataOptions, Frames, load_frames
+from imn_world_model.data.frames import DataOptions, Frames, ImageRows, load_frames
 from imn_world_model.data.regions import Regions
 from imn_world_model.data.sources import find_sources
 from imn_world_model.errors import UserError
@@ -128,9 +128,9 @@ def read(folder: Path, protocol: Protocol, model: ModelConfig,
         beside = ' beside the last' if rehearse else ''
         raise UserError(f'{folder} holds {len(sources)} recordings{beside}; one is for judging, '
                         'so at least two are needed')
-    options = DataOptions(size=model.side, crop=Crop('none', None, model.background),
-                          ground_truth_topic=TRUTH, regions=protocol.regions,
-                          scene_change=256.0)
+    crop = Crop('none', None, model.background, model.turn == 'level')
+    options = DataOptions(size=model.side, crop=crop, ground_truth_topic=TRUTH,
+                          regions=protocol.regions, scene_change=256.0)
     parts = [load_frames([source.path for source in some], options)
              for some in (sources[:-1], sources[-1:])]
     for part in parts:
@@ -159,15 +159,17 @@ def one_run(protocol: Protocol, config: Config, seed: int, learn: Frames, judge:
     run_config = override(config, told)
     folder = out / f'{protocol.name}-{preset_name}-seed{seed}'
     start = time.monotonic()
-    options = DataOptions(size=config.model.side, crop=Crop('none', None, config.model.background),
+    options = DataOptions(size=config.model.side, crop=Crop('none'),
                           regions=protocol.regions, scene_change=256.0)
     train(run_config, learn, folder,
           {'paths': list(learn.sources), 'options': kept_options(options),
            'content_hash': learn.content_hash, 'num_frames': len(learn.images), 'num_labels': 0},
           accelerator='auto', progress=True)
     minutes = (time.monotonic() - start) / 60
-    network = load_run(folder).network
-    own, seen = observe(network, learn.images[:]), observe(network, judge.images[:], True)
+    run = load_run(folder)
+    turned = run.config.model.turn == 'level' and config.model.turn == 'auto'
+    own, seen = (observe(run.network, Turned(images)[:] if turned else images[:])
+                 for images in (learn.images, judge.images))
     truth, names = judge.labels[protocol.label], learn.label_names[protocol.label]
     assigned = one_to_one(learn.labels[protocol.label], own.identity)
     answer = np.array([assigned.get(j, -1) for j in seen.identity])

@@ -122,7 +122,7 @@ def load_entry(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
     # The fingerprint reads samples of a large file; a change between them shows in its time.
     changed = [file.stat().st_mtime_ns for file in source_files(source)]
     options = json.dumps([FORMAT, size, crop.mode, crop.roi, sorted(topics), truth_topic, changed,
-                          *(['alone'] if crop.background == 'remove' else []),
+                          *(['alone', crop.turn] if crop.background == 'remove' else []),
                           *([regions.boxes, regions.auto] if regions else []),
                           *([sequences] if source.kind == 'images' else [])])
     key = hashlib.sha256(f'{content}{options}'.encode()).hexdigest()[:32]
@@ -246,7 +246,7 @@ def _decoded(frames: Iterator[RawFrame], size: int, crop: Crop, workers: int,
             height, width = (side << halved for side in rgb.shape[:2])
             region = find(frame, rgb) if find else None
             pixels = (prepare(rgb, size, crop) if region is None
-                      else cut(rgb, region, size, crop.background))
+                      else cut(rgb, region, size, crop))
             return pixels, f'{width}x{height}'
         except UserError as error:
             return error

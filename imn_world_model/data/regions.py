@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from imn_world_model.cutout import MARGIN as RIM
-from imn_world_model.cutout import alone, cut_out
 from imn_world_model.data.sources import RawFrame, Source, SourceReport, read_frames
 from imn_world_model.errors import UserError
+from imn_world_model.preprocess import Crop, left_alone
 
 Box = tuple[float, float, float, float]
 Finder = Callable[[RawFrame, np.ndarray], 'Region | None']
 
+# Pictures are cut and left as they are.
+KEPT = Crop()
 # A region is the square about a box, longer than its longer side by this factor.
 MARGIN = 1.2
 SMALLEST = 8.0
@@ -89,26 +90,27 @@ def finder(source: Source, topics: tuple[str, ...], regions: Regions,
     return _from_background(source, topics, sequences) if regions.auto else None
 
 
-def cut(rgb: np.ndarray, region: Region, size: int, background: str = 'keep') -> np.ndarray:
+def cut(rgb: np.ndarray, region: Region, size: int, crop: Crop = KEPT) -> np.ndarray:
     """
     Cut the square about a box; beyond the picture its edge is repeated.
 
     :param rgb: (H, W, 3) uint8.
     :param region: where the object is.
     :param size: side of the result in pixels.
-    :param background: ``remove`` leaves the object alone before plain grey: by its mask, or where
-        it has none by :func:`cutout.cut_out`.
+    :param crop: whether the background is removed: by the region's mask, or where it has none as
+        :func:`preprocess.left_alone` does.
     :return: (size, size, 3) uint8.
     """
     part = _square(rgb, region.box, size, cv2.BORDER_REPLICATE)
-    if background == 'keep':
+    if crop.background == 'keep':
         return part
     if region.mask is None:
-        return alone(part, cut_out(part, RIM))
+        return left_alone(part, crop)
     scale = region.mask.shape[1] / rgb.shape[1]
     box = tuple(value * scale for value in region.box)
     mask = _square(255 * region.mask, (box[0], box[1], box[2], box[3]), size, cv2.BORDER_CONSTANT)
-    return alone(part, cv2.GaussianBlur(mask, (0, 0), size / 90).astype(np.float32) / 255.0)
+    soft = cv2.GaussianBlur(mask, (0, 0), size / 90).astype(np.float32) / 255.0
+    return left_alone(part, crop, soft)
 
 
 def _square(rgb: np.ndarray, box: Box, size: int, border: int) -> np.ndarray:
