@@ -1,7 +1,7 @@
 """The batch of every training step, a function of (seed, step) alone: resuming needs no memory."""
 import copy
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from torch.utils.data import Dataset
 
 from imn_world_model.augment import common_hues, flip, move, recolor
 from imn_world_model.config import Config
+from imn_world_model.cutout import along, covered
+from imn_world_model.data.frames import ImageRows
 from imn_world_model.errors import UserError
 from imn_world_model.photographs import Backgrounds, vary
 from imn_world_model.subspaces import IndependentSubspaces
@@ -27,19 +29,37 @@ VIEWS_KEPT = 4
 LOOKED_AT_TOGETHER = 16
 
 
-class ImageRows(Protocol):
-    """Images (N, S, S, 3) uint8 that are read when indexed, by a number or an array of numbers."""
+class Turned:
+    """
+    Pictures of objects that are alone, turned level as they are read, see :func:`cutout.along`.
 
-    def __len__(self) -> int: ...
+    :param images: (N, S, S, 3) uint8.
+    """
 
-    def __getitem__(self, index: Any) -> np.ndarray: ...
+    def __init__(self, images: ImageRows) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        found = np.asarray(self.images[index])
+        return along(found) if found.ndim == 3 else np.stack([along(image) for image in found])
 
 
 def backgrounds_of(images: ImageRows, config: Config) -> Backgrounds | None:
     """:return: what a run's views are made with."""
     if not config.train.photo:
         return None
-    return Backgrounds(images, config.model.side, config.train.seed)
+    return Backgrounds(images, config.model.side, config.train.seed,
+                       config.model.background == 'remove')
+
+
+def sample(images: ImageRows, count: int, seed: int) -> np.ndarray:
+    """:return: (count, S, S, 3), images drawn at random, or all if there are fewer."""
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(len(images), min(len(images), count), replace=False)
+    return images[np.sort(rows)]
 
 
 class RecognizerViews:
@@ -53,12 +73,15 @@ class RecognizerViews:
     :param anyhow: share of the views that are turned any way.
     :param look: from views (B, 3, S, S) to features (B, d) that do not change in training;
         ``None`` where the pictures themselves are wanted.
+    :param hues: (256,) boolean, the hues that stay when views are recoloured; ``None`` for no
+        such change.
     """
 
     def __init__(self, images: ImageRows, backgrounds: Backgrounds | None, seed: int,
-                 anyhow: float, look: Callable[[Tensor], Tensor] | None = None) -> None:
+                 anyhow: float, look: Callable[[Tensor], Tensor] | None = None,
+                 hues: np.ndarray | None = None) -> None:
         self.images, self.backgrounds, self.seed = images, backgrounds, seed
-        self.anyhow, self.look = anyhow, look
+        self.anyhow, self.look, self.hues = anyhow, look, hues
         self.kept: dict[tuple[int, int], Tensor] = {}
         self.finish: Callable[[Tensor], Tensor] | None = None
 
@@ -70,7 +93,8 @@ class RecognizerViews:
             features (B, d).
         """
         if self.look is None:
-            return RecognizerViews(self.images, self.backgrounds, self.seed, self.anyhow, features)
+            return RecognizerViews(self.images, self.backgrounds, self.seed, self.anyhow, features,
+                                   self.hues)
         views = copy.copy(self)
         views.finish = features
         return views
@@ -131,11 +155,16 @@ class RecognizerViews:
             views = np.stack([
                 self.backgrounds.exchange(int(row), view, np.random.default_rng((*seed, i)))
                 for i, (row, view) in enumerate(zip(rows, views, strict=True))])
+        if self.hues is not None:
+            views = np.stack([recolor(view, np.random.default_rng((*seed, 5, i)), self.hues)
+                              for i, view in enumerate(views)])
         image = torch.from_numpy(views).permute(0, 3, 1, 2).contiguous().float() / 255.0
         if self.backgrounds is None:
             return image
         mixed = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-        return vary(image, torch.Generator().manual_seed(int(mixed >> np.uint64(1))), self.anyhow)
+        mask = torch.from_numpy(covered(views)) if self.backgrounds.removed else None
+        return vary(image, torch.Generator().manual_seed(int(mixed >> np.uint64(1))), self.anyhow,
+                    mask)
 
 
 class Batches(Dataset):
@@ -176,22 +205,16 @@ class Batches(Dataset):
         self.views = views
         self.kept_hues: np.ndarray | None = None
         if train.recolor:
-            self.kept_hues = common_hues(self._sample(HUE_SAMPLE))
+            self.kept_hues = common_hues(sample(images, HUE_SAMPLE, train.seed))
         self.subspaces: IndependentSubspaces | None = None
         if train.subspace_steps:
             self.subspaces = IndependentSubspaces(
-                self._sample(SUBSPACE_SAMPLE), config.model.num_modules,
+                sample(images, SUBSPACE_SAMPLE, train.seed), config.model.num_modules,
                 config.model.num_latents, train.seed)
         if train.share == 'clip' and self.length.max() == 1:
             raise UserError("train.share is 'clip' but every clip has a single frame; "
                             "use logs, raise --gap for a slow camera, give --sequences folder "
                             "for images that follow each other, or set train.share to 'augment'")
-
-    def _sample(self, count: int) -> np.ndarray:
-        """:return: (count, S, S, 3), images drawn at random, or all if there are fewer."""
-        rng = np.random.default_rng(self.config.seed)
-        rows = rng.choice(len(self.images), min(len(self.images), count), replace=False)
-        return self.images[np.sort(rows)]
 
     def __len__(self) -> int:
         return self.config.steps

@@ -136,15 +136,17 @@ def began_alike(folder: Path, config: Config, data: dict[str, Any]) -> bool:
 
     :param folder: the run folder.
     :param config: as asked for.
-    :param data: see :func:`run.write_run`; with ``asked_identities``.
+    :param data: see :func:`run.write_run`; with ``asked_identities`` and
+        ``asked_turn``.
     """
     try:
         before, other = read_data(folder), load_config(folder / CONFIG)
     except UserError:
         return False
-    names = 'content_hash', 'asked_identities'
-    # The number that was found takes the place of the one asked for.
-    model = replace(config.model, num_identities=other.model.num_identities)
+    names = 'content_hash', 'asked_identities', 'asked_turn'
+    # What was found takes the place of what was asked for.
+    model = replace(config.model, num_identities=other.model.num_identities,
+                    turn=other.model.turn)
     return (replace(config, model=model) == other
             and all(before.get(name) == data[name] for name in names)
             and json.dumps(before['options']) == json.dumps(data['options']))

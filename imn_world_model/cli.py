@@ -1,6 +1,7 @@
 """What every command line shares: errors in one line, files that are whole or absent."""
 import ctypes
 import errno
+import io
 import os
 import shutil
 import sys
@@ -30,6 +31,9 @@ def run_cli(main: Callable[[list[str] | None], int | None]) -> None:
     :param main: takes the arguments (``None`` for ``sys.argv``), returns the status or ``None``.
     """
     keep_freed_memory()
+    # A file's name may be no UTF-8.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
         sys.exit(main(None) or 0)
     except UserError as error:

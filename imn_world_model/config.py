@@ -23,6 +23,9 @@ class ModelConfig:
     :param image_size: H = W in pixels of what the modules see and the decoder draws.
     :param input_size: H = W of the input, a multiple of ``image_size``; 0 for the same. The
         recognizer sees the input as it is, the modules see it reduced.
+    :param background: ``remove`` leaves objects alone before plain grey, see :mod:`cutout`.
+    :param turn: ``level`` turns objects that are alone so that their longest axis lies level;
+        ``auto`` does so where that helps to recognise them, which takes a recognizer.
     :param num_modules: m, compositional modules.
     :param num_identities: n, identity matrices; ``auto`` (kept as :data:`AUTO`) for as many as
         the clips ask for, which takes a recognizer.
@@ -40,11 +43,15 @@ class ModelConfig:
         :mod:`recognition`: ``none``, ``conv`` (learnt from the logs alone), ``efficientnet_lite0``
         (frozen, pretrained on ImageNet with labels, under a learnt layer).
     :param recognizer_channels: of the ``conv`` recognizer's layers, each half as many across.
-    :param recognizer_features: d, length of its feature vectors.
+    :param recognizer_features: length of its learnt feature vectors.
+    :param recognizer_components: principal components of small pictures beside them, of the
+        ``conv`` recognizer; 0 for none.
     """
 
     image_size: int = 64
     input_size: int = 0
+    background: Literal['keep', 'remove'] = 'keep'
+    turn: Literal['keep', 'level', 'auto'] = 'keep'
     num_modules: int = 5
     num_identities: int = 5
     num_latents: int = 2
@@ -59,11 +66,21 @@ class ModelConfig:
     recognizer: Literal['none', 'conv', 'efficientnet_lite0'] = 'none'
     recognizer_channels: tuple[int, ...] = (32, 64, 128, 256)
     recognizer_features: int = 128
+    recognizer_components: int = 0
 
     def __post_init__(self) -> None:
         if self.num_identities == AUTO and self.recognizer == 'none':
             raise UserError("model.num_identities is 'auto', which takes a recognizer; use the "
                             'preset objects, or give a number')
+        if self.turn != 'keep' and self.background == 'keep':
+            raise UserError(f"model.turn is '{self.turn}', but what an object's longest axis is "
+                            "shows only where it is alone; set model.background=remove, or "
+                            'model.turn=keep')
+        if self.recognizer_components and self.recognizer != 'conv':
+            raise UserError('model.recognizer_components are for model.recognizer=conv; set one '
+                            'of the two')
+        if self.turn == 'auto' and self.recognizer == 'none':
+            raise UserError("model.turn is 'auto', which takes a recognizer; give keep or level")
         for name in ('image_size', 'num_modules', 'num_identities', 'num_latents', 'matrix_size'):
             if getattr(self, name) < (AUTO if name == 'num_identities' else 1):
                 raise UserError(f'model.{name} is {getattr(self, name)}; it must be at least 1')
@@ -80,6 +97,11 @@ class ModelConfig:
         if self.image_size % self.coarse_size:
             raise UserError(f'model.coarse_size {self.coarse_size} does not divide '
                             f'model.image_size {self.image_size}')
+
+    @property
+    def signature_size(self) -> int:
+        """d, length of what images and identities are compared by."""
+        return self.recognizer_features + self.recognizer_components
 
     @property
     def side(self) -> int:
@@ -296,14 +318,16 @@ _PAPER = Config(
 # that it confuses become one identity, and modules learn what is left, with the identity given.
 _OBJECTS = replace(
     _LOG,
-    model=replace(_LOG.model, num_identities=AUTO, recognizer='conv'),
+    model=replace(_LOG.model, num_identities=AUTO, recognizer='conv', background='remove',
+                  turn='auto', recognizer_components=50),
     loss=replace(_LOG.loss, recognition_weight=20.0, image_tail=0.5),
     train=replace(_LOG.train, steps=1000, batch_size=32, clip_steps=1500, trial_steps=200,
                   photo=True, single_identity_steps=0, all_modules_steps=400,
                   restart_every=0, balance=0.0, recolor=False, zoom=0.0, shift=0.0, flip=False))
 # The same over features that were learnt from a million labelled photographs, not from the logs.
 _OBJECTS_PRETRAINED = replace(
-    _OBJECTS, model=replace(_OBJECTS.model, recognizer='efficientnet_lite0', input_size=128),
+    _OBJECTS, model=replace(_OBJECTS.model, recognizer='efficientnet_lite0', input_size=128,
+                           turn='keep', recognizer_components=0),
     loss=replace(_OBJECTS.loss, recognition_weight=100.0),
     train=replace(_OBJECTS.train, trial_steps=0))
 _DEBUG_MODEL = ModelConfig(

@@ -13,7 +13,7 @@ import io
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
@@ -26,9 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from imn_world_model.batches import ImageRows, RecognizerViews
+from imn_world_model.augment import common_hues
+from imn_world_model.batches import HUE_SAMPLE, RecognizerViews, Turned, sample
 from imn_world_model.cli import write_whole
 from imn_world_model.config import AUTO, Config
+from imn_world_model.data.frames import ImageRows
 from imn_world_model.errors import UserError
 from imn_world_model.photographs import Backgrounds
 from imn_world_model.recognition import (
@@ -49,12 +51,26 @@ MAX_GROUPED = 1500
 # Frames of a clip that are looked at to group it.
 FRAMES_LOOKED_AT = 32
 BATCH = 256
-# Shares of views turned any way that are tried: things stand, or lie about.
-ANYHOW = (0.0, 0.5)
+# Images that principal components are found from.
+SMALL_SAMPLE = 2000
 # The share without a trial: features that were not learnt from the log bear it.
 UNTRIED = 0.3
 # One frame of so many of a clip is kept back in the trial, at most so many in all.
 KEEP_BACK, MAX_KEPT_BACK = 4, 2000
+
+
+class Way(NamedTuple):
+    """How objects may lie: in words, whether they are turned level, views turned any way."""
+
+    name: str
+    turned: bool
+    anyhow: float
+
+
+# What is tried: things stand, or lie about.
+WAYS = (Way('views as they are', False, 0.0),
+        Way('half of the views turned any way', False, 0.5),
+        Way('objects turned level', True, 0.0))
 
 
 @dataclass(frozen=True)
@@ -66,12 +82,14 @@ class Discovery:
     :param signature: (n, d) float32 of length 1, of the identities.
     :param identity: (K,) int64, the identity of every training clip.
     :param anyhow: share of views that are turned any way.
+    :param turned: whether objects are turned level first, see :func:`cutout.along`.
     """
 
     recognizer: dict[str, Tensor]
     signature: Tensor
     identity: Tensor
     anyhow: float
+    turned: bool = False
 
     def save(self, folder: Path) -> None:
         """Write into a run folder."""
@@ -190,10 +208,10 @@ class Discoverer:
         """:return: what was found."""
         train, model = self.config.train, self.config.model
         rows = np.arange(len(self.clip))
-        anyhow = self._trial() if train.trial_steps else UNTRIED
-        views = self.views = self._views(anyhow)
+        turned, anyhow = self._trial() if train.trial_steps else (False, UNTRIED)
+        views = self.views = self._views(turned, anyhow)
         recognizer, signature = self._learn(views, rows, self.clip, train.clip_steps)
-        features, given, of_clip = look(recognizer, self.images, self.clip, views)
+        features, given, of_clip = look(recognizer, views.images, self.clip, views)
         identity = group(features, of_clip, signature.numpy(), model.num_identities, given)
         n = max(int(identity.max()) + 1, model.num_identities)
         # Where there are fewer clips than identities the rest are drawn at random.
@@ -203,13 +221,14 @@ class Discoverer:
         recognizer, signature = self._learn(views, rows, identity[self.clip],
                                             train.clip_steps // 2, F.normalize(mean, dim=1),
                                             recognizer)
-        return Discovery(recognizer.state_dict(), signature, torch.from_numpy(identity), anyhow)
+        return Discovery(recognizer.state_dict(), signature, torch.from_numpy(identity), anyhow,
+                         turned)
 
-    def _trial(self) -> float:
+    def _trial(self) -> tuple[bool, float]:
         """
         Are things turned any way? As frames of a clip that were kept back are recognised best.
 
-        :return: the share of views to turn so.
+        :return: whether to turn objects level, the share of views to turn any way.
         """
         kept_back = np.zeros(len(self.clip), bool)
         order = np.argsort(self.clip, kind='stable')
@@ -217,22 +236,26 @@ class Discoverer:
         place = np.arange(len(order)) - start
         kept_back[order] = place % KEEP_BACK == KEEP_BACK - 2
         rows, rest = np.flatnonzero(~kept_back), np.flatnonzero(kept_back)
-        if not len(rest):
-            return ANYHOW[0]
+        ways = [way for way in WAYS if self.config.model.turn == 'auto' or not way.turned]
+        if not len(rest) or self.config.model.turn == 'level':
+            return ways[0].turned, ways[0].anyhow
         rest = rest[:: -(-len(rest) // MAX_KEPT_BACK)]
         right = []
-        for anyhow in ANYHOW:
-            recognizer, signature = self._learn(self._views(anyhow), rows, self.clip[rows],
+        for way in ways:
+            views = self._views(way.turned, way.anyhow)
+            recognizer, signature = self._learn(views, rows, self.clip[rows],
                                                 self.config.train.trial_steps)
-            answer = _features(recognizer, self.images, rest) @ signature.numpy().T
+            answer = _features(recognizer, views.images, rest) @ signature.numpy().T
             right.append(float((answer.argmax(1) == self.clip[rest]).mean()))
         print('frames kept back and recognised as of their clip: '
-              + ', '.join(f'{100 * share:.1f} % with {100 * anyhow:.0f} % of the views turned any '
-                          'way' for share, anyhow in zip(right, ANYHOW, strict=True)))
-        return ANYHOW[int(np.argmax(right))]
+              + ', '.join(f'{100 * share:.1f} % with {way.name}'
+                          for share, way in zip(right, ways, strict=True)))
+        best = ways[int(np.argmax(right))]
+        return best.turned, best.anyhow
 
-    def _views(self, anyhow: float) -> RecognizerViews:
-        return views_for(self.config, self.images, self.backgrounds, anyhow)
+    def _views(self, turned: bool, anyhow: float) -> RecognizerViews:
+        images = Turned(self.images) if turned else self.images
+        return views_for(self.config, images, self.backgrounds, anyhow)
 
     def _learn(self, views: RecognizerViews, rows: np.ndarray, name: np.ndarray, steps: int,
                signature: Tensor | None = None, recognizer: Recognizer | None = None
@@ -240,9 +263,12 @@ class Discoverer:
         """:return: the recognizer in evaluation mode, and the signatures, both on the CPU."""
         lightning.seed_everything(self.config.train.seed, verbose=False)
         if signature is None:
-            signature = torch.randn(self.num_clips, self.config.model.recognizer_features)
-        learner = NameLearner(recognizer or Recognizer(self.config.model), signature, self.config,
-                              steps)
+            signature = torch.randn(self.num_clips, self.config.model.signature_size)
+        if recognizer is None:
+            recognizer = Recognizer(self.config.model)
+            some = sample(views.images, SMALL_SAMPLE, self.config.train.seed)
+            recognizer.fit(torch.from_numpy(some).movedim(-1, 1).float() / 255.0)
+        learner = NameLearner(recognizer, signature, self.config, steps)
         trainer = lightning.Trainer(
             max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
             enable_model_summary=False, enable_progress_bar=self.progress,
@@ -262,7 +288,10 @@ def views_for(config: Config, images: ImageRows, backgrounds: Backgrounds | None
     body = None
     if config.model.recognizer != 'conv':
         body = partial(pretrained_features, pretrained_body())
-    return RecognizerViews(images, backgrounds, config.train.seed, anyhow, body)
+    hues = None
+    if config.train.recolor:
+        hues = common_hues(sample(images, HUE_SAMPLE, config.train.seed))
+    return RecognizerViews(images, backgrounds, config.train.seed, anyhow, body, hues)
 
 
 @torch.no_grad()
@@ -284,7 +313,7 @@ def look(recognizer: Recognizer, images: ImageRows, clip: np.ndarray,
     step = np.maximum(1, -(-length // FRAMES_LOOKED_AT))
     rows = np.sort(order[place % step == 0])
     if views.look is None:
-        return _features(recognizer, images, rows), None, clip[rows]
+        return _features(recognizer, images, rows), _given(recognizer, images, rows), clip[rows]
     seen = views.every(rows)
     given = recognizer.given(seen.mean(1))
     return (recognizer.features(seen[:, 0]).numpy(), None if given is None else given.numpy(),
@@ -298,6 +327,19 @@ def _features(recognizer: Recognizer, images: ImageRows, rows: np.ndarray) -> np
     for part in np.array_split(rows, -(-len(rows) // BATCH)):
         image = torch.from_numpy(np.ascontiguousarray(images[part])).movedim(-1, 1).float() / 255
         parts.append(recognizer.features(image))
+    return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def _given(recognizer: Recognizer, images: ImageRows, rows: np.ndarray) -> np.ndarray | None:
+    """:return: (K, D), what was known of images beforehand; ``None`` for nothing."""
+    parts = []
+    for part in np.array_split(rows, -(-len(rows) // BATCH)):
+        image = torch.from_numpy(np.ascontiguousarray(images[part])).movedim(-1, 1).float() / 255
+        found = recognizer.given(image)
+        if found is None:
+            return None
+        parts.append(found)
     return torch.cat(parts).numpy()
 
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from imn_world_model.cli import atomic_path, run_cli
+from imn_world_model.cli import FULL, atomic_path, run_cli
 from imn_world_model.data.raw import RawFrame, Source, SourceReport
 from imn_world_model.data.regions import Regions, cut, finder
 from imn_world_model.data.sources import find_sources, read_frames
@@ -64,8 +64,9 @@ def _prepared(model: ImnModel, source: Source, topics: tuple[str, ...],
     def load(frame: RawFrame) -> np.ndarray | UserError:
         try:
             rgb = frame.load(None if find else model.halvings)
-            box = find(frame, rgb) if find else None
-            return model.prepare(rgb) if box is None else cut(rgb, box, model.image_size)
+            region = find(frame, rgb) if find else None
+            return (model.prepare(rgb) if region is None
+                    else cut(rgb, region, model.image_size, model.crop))
         except UserError as error:
             return error
 
@@ -99,6 +100,10 @@ def _h5_frames(model: ImnModel, path: Path) -> Iterator[tuple[dict[str, Any], np
                 for offset, image in enumerate(file['images'][start:start + 1000]):
                     yield ({'source': str(path), 'topic': '', 'index': start + offset},
                            model.prepare(image))
+    except BlockingIOError as error:
+        raise UserError(f'{path} is locked: another program writes to it, or its disk knows no '
+                        'locks; wait for that program, or set HDF5_USE_FILE_LOCKING=FALSE'
+                        ) from error
     except (OSError, KeyError) as error:
         raise UserError(f'{path} is not in the 3Dshapes format (no readable images)') from error
 
@@ -114,10 +119,17 @@ def write_answers(model: ImnModel, sources: list[Source], topics: tuple[str, ...
     with tqdm(desc=model.name, unit=' frames') as bar:
         for source in sources:
             report = SourceReport()
-            for answer in answers(model, source, topics, batch, report):
-                stream.write(json.dumps(answer) + '\n')
-                count += 1
-                bar.update()
+            try:
+                for answer in answers(model, source, topics, batch, report):
+                    stream.write(json.dumps(answer) + '\n')
+                    count += 1
+                    bar.update()
+            except UserError as error:                # the others may be whole
+                problems.append(str(error))
+            except OSError as error:
+                if error.errno in FULL:               # of the answers' disk
+                    raise
+                problems.append(f'{source.path} cannot be read ({error.strerror or error})')
             problems += report.problems + [f'{source.path}: {topic} left out ({reason})'
                                            for topic, reason in report.left_out.items()]
     return count, problems

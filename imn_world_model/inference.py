@@ -103,7 +103,9 @@ class ImnModel:
             self.latent_dim: int = sizes['num_latents']
             self.matrix_dim: int = sizes['matrix_size']
             roi = config['crop']['roi']
-            self.crop = Crop(config['crop']['mode'], tuple(roi) if roi else None)
+            self.crop = Crop(config['crop']['mode'], tuple(roi) if roi else None,
+                             config['crop'].get('background', 'keep'),
+                             config['crop'].get('turn', False))
             regions = config.get('regions', {})
             # How training cut objects out of larger pictures, see data.regions; empty for not.
             self.regions: dict[str, Any] = regions if any(regions.values()) else {}

@@ -2,18 +2,19 @@
 Views of photographs: what may change in a picture while the object stays the same.
 
 The camera turns, comes nearer, looks elsewhere; the light changes; the object stands before
-something else. For the last, the object is cut out with GrabCut (Rother et al. 2004, OpenCV's
-``grabCut``), which needs no more than a box, and put before another picture's background or a
-random texture. Only training does so; the robot's pictures are taken as they come.
+something else. Where the pictures keep their background (``model.background``), the object is cut
+out and put before another picture's background or a random texture. Only training does so.
 """
 import math
-from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from imn_world_model.cutout import GREY, MARGIN, behind, cut_out
+from imn_world_model.data.frames import ImageRows
 
 # Half range of log brightness (all channels; each channel), of log contrast.
 LIGHT, TINT, CONTRAST = 0.5, 0.2, 0.2
@@ -28,69 +29,8 @@ ERASED, ERASED_SIDE = 0.3, 0.5
 # How often the background is exchanged; how often a texture takes its place.
 EXCHANGED, TEXTURED = 0.5, 0.3
 TEXTURES = 256
-# A cut-out of less or more of the picture than this is no object.
-SMALLEST, LARGEST = 0.04, 0.9
-GRABCUT_ROUNDS = 4
-# Share of each side that an object keeps free: what boxes are cut with, or a picture's rim.
-MARGIN = 0.06
 # Bytes of cut-outs that are kept.
 KEPT = 200_000_000
-# Objects are cut out, and holes filled, at this size at most: a larger cut-out is no better.
-CUT_SIDE = 64
-
-
-class Pictures(Protocol):
-    """Images (N, S, S, 3) uint8 that are read when indexed."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any) -> np.ndarray: ...
-
-
-def cut_out(image: np.ndarray, margin: float) -> np.ndarray:
-    """
-    Find the object's pixels.
-
-    :param image: (S, S, 3) uint8, with the object within all sides' ``margin``.
-    :param margin: share of each side beyond the object's box, above 0.
-    :return: (S, S) float32 in [0, 1]; all ones where no object stands out.
-    """
-    full, side = image.shape[0], min(image.shape[0], CUT_SIDE)
-    image = _resized(image, side)
-    edge = max(1, round(margin * side))
-    mask = np.zeros((side, side), np.uint8)
-    box = edge, edge, side - 2 * edge, side - 2 * edge
-    cv2.setRNGSeed(0)
-    try:
-        cv2.grabCut(np.ascontiguousarray(image), mask, box, np.zeros((1, 65)), np.zeros((1, 65)),
-                    GRABCUT_ROUNDS, cv2.GC_INIT_WITH_RECT)
-    except cv2.error:                                 # one colour only
-        return np.ones((full, full), np.float32)
-    found = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
-    if not SMALLEST < found.mean() < LARGEST:
-        return np.ones((full, full), np.float32)
-    return _resized(cv2.GaussianBlur(found, (0, 0), side / 90), full)
-
-
-def behind(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """:return: (S, S, 3) uint8, the picture without what :func:`cut_out` found."""
-    hole = cv2.dilate((mask > 0.05).astype(np.uint8), np.ones((5, 5), np.uint8))
-    if hole.all():
-        return image
-    side = min(len(image), CUT_SIDE)
-    small_hole = (_resized(hole, side) > 0).astype(np.uint8)
-    filled = cv2.inpaint(_resized(image, side), small_hole, 3, cv2.INPAINT_TELEA)
-    if side == len(image):
-        return filled
-    return np.where(hole[..., None] > 0, _resized(filled, len(image)), image)
-
-
-def _resized(image: np.ndarray, side: int) -> np.ndarray:
-    """:return: a square picture (S, S, ...) as (side, side, ...)."""
-    if len(image) == side:
-        return np.ascontiguousarray(image)
-    how = cv2.INTER_AREA if side < len(image) else cv2.INTER_LINEAR
-    return cv2.resize(image, (side, side), interpolation=how)
 
 
 def texture(side: int, rng: np.random.Generator) -> np.ndarray:
@@ -124,10 +64,11 @@ class Backgrounds:
     :param images: of the log.
     :param side: S.
     :param seed: of the textures.
+    :param removed: there are none, the objects are alone: pictures stay as they are.
     """
 
-    def __init__(self, images: Pictures, side: int, seed: int) -> None:
-        self.images = images
+    def __init__(self, images: ImageRows, side: int, seed: int, removed: bool = False) -> None:
+        self.images, self.removed = images, removed
         rng = np.random.default_rng((seed, 3))
         self.textures = np.stack([texture(side, rng) for _ in range(TEXTURES)])
         self.masks: dict[int, np.ndarray] = {}
@@ -141,7 +82,7 @@ class Backgrounds:
         :param rng: decides whether, and before what.
         :return: (S, S, 3) uint8.
         """
-        if rng.random() >= EXCHANGED:
+        if self.removed or rng.random() >= EXCHANGED:
             return image
         if rng.random() < TEXTURED:
             background = self.textures[rng.integers(TEXTURES)]
@@ -163,13 +104,15 @@ class Backgrounds:
         return self.masks[row].astype(np.float32) / 255.0
 
 
-def vary(image: Tensor, generator: torch.Generator, anyhow: float) -> Tensor:
+def vary(image: Tensor, generator: torch.Generator, anyhow: float,
+         mask: Tensor | None = None) -> Tensor:
     """
     Turn, zoom, shift and mirror; change light, colour and contrast; noise; something in the way.
 
     :param image: (B, 3, S, S) in [0, 1].
     :param generator: source of all of it.
     :param anyhow: share of the images that are turned any way, as things lie on a table.
+    :param mask: (B, S, S) in [0, 1], of objects that are alone: what is beside them stays grey.
     :return: (B, 3, S, S) in [0, 1].
     """
     count, side = len(image), image.shape[-1]
@@ -186,6 +129,8 @@ def vary(image: Tensor, generator: torch.Generator, anyhow: float) -> Tensor:
             torch.stack((angle.sin() * scale * mirror, angle.cos() * scale, move[:, 1]), 1)]
     grid = F.affine_grid(torch.stack(rows, 1), list(image.shape), align_corners=False)
     view = F.grid_sample(image, grid, padding_mode='border', align_corners=False)
+    if mask is not None:
+        mask = F.grid_sample(mask[:, None], grid, padding_mode='border', align_corners=False)
     view = view * torch.exp(LIGHT * even(count, 1, 1, 1) + TINT * even(count, 3, 1, 1))
     view = (view - 0.5) * torch.exp(CONTRAST * even(count, 1, 1, 1)) + 0.5
     view = view + NOISE * torch.randn(view.shape, generator=generator)
@@ -197,4 +142,7 @@ def vary(image: Tensor, generator: torch.Generator, anyhow: float) -> Tensor:
     erased = inside[:, 0, :, None] & inside[:, 1, None, :]
     erased &= (torch.rand(count, generator=generator) < ERASED)[:, None, None]
     colour = torch.rand(count, 3, 1, 1, generator=generator)
-    return torch.where(erased[:, None], colour, view).clamp(0.0, 1.0)
+    if mask is None:
+        return torch.where(erased[:, None], colour, view).clamp(0.0, 1.0)
+    shown = mask * ~erased[:, None]
+    return (view.clamp(0.0, 1.0) * shown + GREY / 255.0 * (1.0 - shown))

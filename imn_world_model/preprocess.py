@@ -5,6 +5,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from imn_world_model.cutout import MARGIN, alone, along, cut_out
 from imn_world_model.errors import UserError
 
 # Images with sides of at least this many times the result's are halved first.
@@ -18,10 +19,14 @@ class Crop:
 
     :param mode: ``center`` cuts the largest centred square, ``none`` squeezes the whole image.
     :param roi: x, y, width, height in source pixels, cut first; ``None`` for the whole image.
+    :param background: ``remove`` leaves the object alone before plain grey, see :mod:`cutout`.
+    :param turn: whether the object, alone, is turned so that its longest axis lies level.
     """
 
     mode: Literal['center', 'none'] = 'center'
     roi: tuple[int, int, int, int] | None = None
+    background: Literal['keep', 'remove'] = 'keep'
+    turn: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in ('center', 'none'):
@@ -55,7 +60,7 @@ def _halvings(height: int, width: int, size: int) -> int:
 
 def prepare(rgb: np.ndarray, size: int, crop: Crop) -> np.ndarray:
     """
-    Cut and resize by area averaging.
+    Cut and resize by area averaging; leave the object alone where that is asked for.
 
     :param rgb: (H, W, 3) uint8.
     :param size: side of the result in pixels.
@@ -74,6 +79,24 @@ def prepare(rgb: np.ndarray, size: int, crop: Crop) -> np.ndarray:
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         rgb = rgb[top:top + side, left:left + side]
+    rgb = _resized(rgb, size)
+    return left_alone(rgb, crop) if crop.background == 'remove' else rgb
+
+
+def left_alone(rgb: np.ndarray, crop: Crop, mask: np.ndarray | None = None) -> np.ndarray:
+    """
+    Take the background away.
+
+    :param rgb: (S, S, 3) uint8.
+    :param crop: whether the object is turned, too.
+    :param mask: (S, S) float32 in [0, 1]; by default what :func:`cutout.cut_out` finds.
+    :return: (S, S, 3) uint8.
+    """
+    left = alone(rgb, cut_out(rgb, MARGIN) if mask is None else mask)
+    return along(left) if crop.turn else left
+
+
+def _resized(rgb: np.ndarray, size: int) -> np.ndarray:
     if rgb.shape[:2] == (size, size):
         return np.ascontiguousarray(rgb)
     # Halves are fast, and few pixels are left for areas with fractions. Each rounds up by an

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imn_world_model.config import ModelConfig
+from imn_world_model.cutout import GREY
 from imn_world_model.errors import UserError
 
 # Of the softmax over cosines: a lead of 0.1 is a factor e. The usual value of contrastive
@@ -25,6 +26,8 @@ TEMPERATURE = 0.1
 CODE_SIZE = 2.0
 # Brightness that every channel's mean is brought to, so that lamps and exposure matter less.
 MEAN_LEVEL = 0.4
+# Side of the pictures that principal components are taken of.
+SMALL = 32
 # Side of the pictures that the pretrained network was trained with.
 PRETRAINED_SIDE = 224
 PRETRAINED_FEATURES = 1280
@@ -42,9 +45,16 @@ class Recognizer(nn.Module):
     :param config: sizes.
     """
 
+    small_mean: Tensor
+    small_axes: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.kind = config.recognizer
+        self.kind, self.alone = config.recognizer, config.background == 'remove'
+        self.components = config.recognizer_components
+        if self.components:
+            self.register_buffer('small_mean', torch.zeros(3 * SMALL ** 2))
+            self.register_buffer('small_axes', torch.zeros(self.components, 3 * SMALL ** 2))
         if self.kind == 'conv':
             self.body: nn.Module = convolutions(config.recognizer_channels)
             self.head: nn.Module = nn.Linear(2 * config.recognizer_channels[-1],
@@ -56,11 +66,12 @@ class Recognizer(nn.Module):
                                       nn.Dropout(DROPOUT),
                                       nn.Linear(PRETRAINED_FEATURES, config.recognizer_features))
         u = config.matrix_size
-        if config.recognizer_features > u * u:
-            raise UserError(f'model.recognizer_features {config.recognizer_features} is more than '
-                            f'the {u * u} entries of an identity matrix; lower it')
+        if config.signature_size > u * u:
+            raise UserError(f'model.recognizer_features and recognizer_components are '
+                            f'{config.signature_size} together, more than the {u * u} entries of '
+                            'an identity matrix; lower one')
         # Orthonormal rows: any signatures can be written into matrices, see `write`.
-        self.readout = nn.Parameter(torch.empty(config.recognizer_features, u * u))
+        self.readout = nn.Parameter(torch.empty(config.signature_size, u * u))
         nn.init.orthogonal_(self.readout)
 
     def features(self, image: Tensor) -> Tensor:
@@ -70,30 +81,59 @@ class Recognizer(nn.Module):
         :param image: (B, 3, H, W) in [0, 1], or what :func:`pretrained_features` makes of it.
         :return: (B, d) of length 1.
         """
+        small = self._small(image) if self.components else None
         # torch.export would trace autocast into the robot's graph.
         with fast_convolutions(image.device) if self.training else nullcontext():
             value = self._pooled(image)
-        return F.normalize(self.head(value.float()), dim=1)
+        learnt = F.normalize(self.head(value.float()), dim=1)
+        return learnt if small is None else F.normalize(torch.cat((learnt, small), 1), dim=1)
 
     def given(self, image: Tensor) -> Tensor | None:
         """
         What was known of pictures before any log was seen.
 
         :param image: (B, 3, H, W) in [0, 1].
-        :return: (B, 1280) of length 1, standardised over training's images; ``None`` where
+        :return: (B, K) of length 1, standardised over training's images; ``None`` where
             nothing was.
         """
+        if self.components:
+            return self._small(image)
         if not isinstance(self.head, nn.Sequential):
             return None
         return F.normalize(self.head[0](self._pooled(image)), dim=1)
+
+    def fit(self, image: Tensor) -> None:
+        """
+        Find the principal components of small pictures.
+
+        :param image: (K, 3, H, W) in [0, 1], a sample.
+        """
+        if not self.components:
+            return
+        value = self._reduced(image)
+        self.small_mean = value.mean(0)
+        centred = value - self.small_mean
+        _, spread, axes = torch.pca_lowrank(centred, min(self.components, *centred.shape),
+                                            center=False)
+        deviation = spread / max(1, len(value) - 1) ** 0.5
+        found = (axes / deviation.clamp(min=1e-3)).T                     # (K', 3 * SMALL**2)
+        self.small_axes = F.pad(found, (0, 0, 0, self.components - len(found)))
+
+    def _small(self, image: Tensor) -> Tensor:
+        """:return: (B, K) of length 1, an image's principal components."""
+        return F.normalize((self._reduced(image) - self.small_mean) @ self.small_axes.T, dim=1)
+
+    def _reduced(self, image: Tensor) -> Tensor:
+        """:return: (B, 3 * SMALL**2), small pictures in even light."""
+        even = evened_alone(image) if self.alone else evened(image)
+        return F.avg_pool2d(even, image.shape[-1] // SMALL).flatten(1)
 
     def _pooled(self, image: Tensor) -> Tensor:
         """:return: (B, width), the body's feature maps, pooled."""
         if image.dim() == 2:
             return image
         if self.kind == 'conv':
-            level = image.mean((2, 3), keepdim=True)
-            value = self.body((image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) - MEAN_LEVEL)
+            value = self.body(evened_alone(image) if self.alone else evened(image))
             return torch.cat((value.mean((2, 3)), value.amax((2, 3))), dim=1)
         return pretrained_features(self.body, image)
 
@@ -151,6 +191,20 @@ def fast_convolutions(device: torch.device) -> torch.autocast:
     """:return: bfloat16 where the processor has it: convolutions then take half the time."""
     has = device.type != 'cpu' or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16, enabled=has)
+
+
+def evened(image: Tensor) -> Tensor:
+    """:return: (B, 3, H, W) about 0, every channel of an image brought to one brightness."""
+    level = image.mean((2, 3), keepdim=True)
+    return (image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) - MEAN_LEVEL
+
+
+def evened_alone(image: Tensor) -> Tensor:
+    """:return: the same of objects alone, by their brightness: colours stay; black beside."""
+    shown = ((image - GREY / 255.0).abs().amax(1, keepdim=True) > 1e-3).to(image.dtype)
+    total = (image.mean(1, keepdim=True) * shown).sum((2, 3), keepdim=True)
+    level = total / shown.sum((2, 3), keepdim=True).clamp(min=1.0)
+    return (image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) * shown - MEAN_LEVEL
 
 
 def convolutions(channels: tuple[int, ...]) -> nn.Sequential:

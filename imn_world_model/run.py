@@ -175,15 +175,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def kept_options(options: DataOptions) -> dict[str, Any]:
     """:return: the options that decide on clips and splits, as what JSON can hold."""
-    return {name: value for name, value in asdict(options).items()
-            if name in ('crop', 'topics', 'gap', 'scene_change', 'max_clip', 'still', 'fractions',
-                        'seed', 'regions', 'sequences')}
+    kept = {name: value for name, value in asdict(options).items()
+            if name in ('topics', 'gap', 'scene_change', 'max_clip', 'still', 'fractions', 'seed',
+                        'regions', 'sequences')}
+    # What is left of a picture beyond this is the network's affair.
+    return kept | {'crop': {'mode': options.crop.mode, 'roi': options.crop.roi}}
 
 
 def _data_options(kept: dict[str, Any], config: Config) -> DataOptions:
     """:return: the options again, at the image size of the network."""
     roi = kept['crop']['roi']
-    values = kept | {'crop': Crop(kept['crop']['mode'], tuple(roi) if roi else None),
+    values = kept | {'crop': Crop(kept['crop']['mode'], tuple(roi) if roi else None,
+                                  config.model.background, config.model.turn == 'level'),
                      'topics': tuple(kept['topics']), 'fractions': tuple(kept['fractions']),
                      'regions': Regions(**kept.get('regions', {})),
                      # Of a run that kept none: every image was a clip of its own.

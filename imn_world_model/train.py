@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from imn_world_model.batches import Batches, RecognizerViews, backgrounds_of
+from imn_world_model.batches import Batches, RecognizerViews, Turned, backgrounds_of
 from imn_world_model.begin import (
     began_alike,
     clear,
@@ -31,13 +31,14 @@ from imn_world_model.begin import (
 )
 from imn_world_model.cli import disk_of, run_cli
 from imn_world_model.config import PRESETS, Config, load_config, override, preset
-from imn_world_model.data.frames import DataOptions, Frames, ImageStack, load_frames
+from imn_world_model.data.frames import DataOptions, Frames, ImageRows, load_frames
 from imn_world_model.data.sequences import MODES
 from imn_world_model.discovery import Discoverer, Discovery, views_for
 from imn_world_model.errors import UserError
 from imn_world_model.hardware import lightning_options
 from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
 from imn_world_model.pictures import write_pictures
+from imn_world_model.preprocess import Crop
 from imn_world_model.run import (
     CHECKPOINT,
     CONFIG,
@@ -136,7 +137,7 @@ class Rows:
     :param rows: (K,) row numbers.
     """
 
-    def __init__(self, array: ImageStack, rows: np.ndarray) -> None:
+    def __init__(self, array: ImageRows, rows: np.ndarray) -> None:
         self.array, self.rows = array, rows
 
     def __len__(self) -> int:
@@ -189,7 +190,8 @@ def _train(config: Config, frames: Frames, folder: Path, data: dict, resume: boo
     if config.loss.classifier_weight > 0:
         labels = frames.labels[data['label']]
     batches = FrameBatches(frames, config, labels)
-    data = {'asked_identities': config.model.num_identities} | data
+    data = {'asked_identities': config.model.num_identities,
+            'asked_turn': config.model.turn} | data
     discovery = None
     if config.model.recognizer != 'none' and (resume or began_alike(folder, config, data)):
         discovery = Discovery.load(folder)
@@ -207,9 +209,16 @@ def _train(config: Config, frames: Frames, folder: Path, data: dict, resume: boo
             discovery.save(folder)
             views = discoverer.views
         else:
-            views = views_for(config, batches.images, backgrounds, discovery.anyhow)
+            images = Turned(batches.images) if lie(config, discovery) else batches.images
+            views = views_for(config, images, backgrounds, discovery.anyhow)
         found = replace(config.model, num_identities=len(discovery.signature))
-        config = batches.config = replace(config, model=found)
+        if lie(config, discovery):
+            frames = replace(frames, images=Turned(frames.images))
+            found = replace(found, turn='level')
+        elif found.turn == 'auto':
+            found = replace(found, turn='keep')
+        config = replace(config, model=found)
+        batches = FrameBatches(frames, config, labels)
         write_run(folder, config, data)
         lightning.seed_everything(config.train.seed, verbose=False)
     learner = Learner(config, data['num_labels'], discovery)
@@ -257,6 +266,11 @@ def _try_checkpoint(folder: Path, config: Config, num_labels: int,
     except (RuntimeError, KeyError) as error:
         raise UserError(f'checkpoint {folder / CHECKPOINT} does not fit what it shall go on '
                         'with; leave --set out, or train a new run') from error
+
+
+def lie(config: Config, discovery: Discovery) -> bool:
+    """:return: whether objects turned out to lie any way, in pictures read as they are."""
+    return config.model.turn == 'auto' and discovery.turned
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -328,7 +342,9 @@ def main(arguments: list[str] | None = None) -> None:
                   file=sys.stderr)
     else:
         refuse_if_done(folder)
-        data_options = frame_options(options, DataOptions(size=config.model.side))
+        data_options = frame_options(options, DataOptions(
+            size=config.model.side,
+            crop=Crop(background=config.model.background, turn=config.model.turn == 'level')))
     refuse_if_held(folder)
     lightning_options(options.accelerator, options.devices, options.nodes, config.train.precision)
     paths = options.data or [Path(path) for path in kept['paths']]

@@ -8,6 +8,7 @@ import pytest
 from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
 from imn_world_model.bench import real
+from imn_world_model.config import preset
 from imn_world_model.errors import UserError
 
 SECOND = 10 ** 9
@@ -78,7 +79,8 @@ def test_rehearsal_leaves_the_last_day_alone(folder: Path, tmp_path: Path,
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('IMN_CACHE_DIR', str(tmp_path / 'cache'))
     for rehearse, days in ((False, ('a', 'b', 'c')), (True, ('a', 'b'))):
-        learn, judge = real.read(folder / 'plain', real.PROTOCOLS[0], 32, rehearse)
+        learn, judge = real.read(folder / 'plain', real.PROTOCOLS[0], preset('objects32').model,
+                                 rehearse)
         read = [*learn.sources, *judge.sources]
         assert [Path(path).name for path in read] == [f'session_{day}' for day in days]
         assert len(judge.sources) == 1 and not learn.split.any()

@@ -11,7 +11,7 @@ from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 from imn_world_model.config import preset
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.data.raw import SourceReport
-from imn_world_model.data.regions import Background, Regions, cut
+from imn_world_model.data.regions import Background, Region, Regions, cut
 from imn_world_model.data.sources import find_sources
 from imn_world_model.errors import UserError
 from imn_world_model.export import Calibration, export_onnx, run_metadata
@@ -19,6 +19,7 @@ from imn_world_model.infer import answers
 from imn_world_model.inference import ImnModel
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.photographs import texture
+from imn_world_model.preprocess import Crop
 from imn_world_model.run import Run
 
 SECOND = 10 ** 9
@@ -61,7 +62,7 @@ def bag(folder: Path, with_boxes: bool = True) -> Path:
 def test_background_finds_what_is_on_the_table() -> None:
     shown, boxes = pictures()
     background = Background.of(np.stack(shown))
-    found = [overlap(background.box(image) or (0, 0, 1, 1), box)
+    found = [overlap((background.region(image) or Region((0, 0, 1, 1))).box, box)
              for image, box in zip(shown, boxes, strict=True)]
     assert np.mean(np.array(found) > 0.6) >= 0.9, np.sort(found)[:5]
 
@@ -69,23 +70,23 @@ def test_background_finds_what_is_on_the_table() -> None:
 def test_background_finds_nothing_on_the_empty_table() -> None:
     shown, _ = pictures()
     background = Background.of(np.stack(shown))
-    assert background.box(background.level.astype(np.uint8)) is None
+    assert background.region(background.level.astype(np.uint8)) is None
 
 
 def test_cut_is_a_square_about_the_box_and_repeats_the_rim() -> None:
     image = np.zeros((60, 80, 3), np.uint8)
     image[20:40, 30:40] = (250, 10, 10)
-    part = cut(image, (30, 20, 10, 20), 24)           # 24 pixels a side
+    part = cut(image, Region((30, 20, 10, 20)), 24)           # 24 pixels a side
     assert part.shape == (24, 24, 3)
     rows, columns = np.where(part[..., 0] > 100)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 21, 7, 16)
     image[:, 0] = 99
-    assert (cut(image, (0, 20, 4, 20), 24)[:, 0] == 99).all()
+    assert (cut(image, Region((0, 20, 4, 20)), 24)[:, 0] == 99).all()
 
 
 def test_cut_of_a_box_outside_names_it() -> None:
     with pytest.raises(UserError, match='lies outside an image of 80x60'):
-        cut(np.zeros((60, 80, 3), np.uint8), (200, 20, 10, 20), 24)
+        cut(np.zeros((60, 80, 3), np.uint8), Region((200, 20, 10, 20)), 24)
 
 
 @pytest.mark.parametrize('regions', [Regions(boxes='/truth'), Regions(auto=True)])
@@ -133,3 +134,15 @@ def test_infer_cuts_as_training_did(tmp_path: Path) -> None:
         expected = model.predict(frames.images[:]).latent_mean
         np.testing.assert_allclose(seen[name], expected, atol=1e-5)
     assert np.abs(np.subtract(seen['whole'], seen['cut'])).max() > 1e-3
+
+
+def test_cut_leaves_the_object_alone_before_grey() -> None:
+    image = np.full((60, 80, 3), (30, 90, 40), np.uint8)
+    image[20:40, 30:40] = (250, 10, 10)
+    mask = np.zeros((30, 40), np.uint8)                # at half the scale
+    mask[10:20, 15:20] = 1
+    for region in (Region((30, 20, 10, 20), mask), Region((30, 20, 10, 20))):
+        part = cut(image, region, 48, Crop(background='remove'))
+        assert np.abs(part[20:28, 20:28].astype(int) - (250, 10, 10)).max() <= 2
+        for rim in (part[0], part[-1], part[:, 0], part[:, -1]):
+            assert np.abs(rim.astype(int) - 127).max() <= 2

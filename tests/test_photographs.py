@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from imn_world_model.photographs import Backgrounds, behind, cut_out, texture, vary
+from imn_world_model.cutout import behind, cut_out
+from imn_world_model.photographs import Backgrounds, texture, vary
 
 
 def picture(seed: int, side: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -87,3 +88,11 @@ def test_vary_turns_any_way_only_as_often_as_asked(monkeypatch: pytest.MonkeyPat
         above[share] = (view.amax(2).argmax(1) < 16).float().mean()
     assert above[0.0] == 1.0
     assert 0.4 < above[1.0] < 0.65
+
+
+def test_specks_are_no_part_of_the_object() -> None:
+    image, disc = picture(0)
+    image[8:10, 8:12] = (220, 30, 30)                 # as red as the disc, far from it
+    found = cut_out(image, 0.06) > 0.5
+    assert not found[4:14, 4:16].any()
+    assert (found & disc).sum() > 0.8 * disc.sum()

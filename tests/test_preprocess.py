@@ -69,3 +69,12 @@ def test_impossible_crops_name_what_was_received(mode: Any, roi: Any,
                                                  cause: str) -> None:
     with pytest.raises(UserError, match=cause):
         Crop(mode, roi)
+
+
+def test_background_is_removed_where_that_is_asked_for() -> None:
+    image = np.full((64, 64, 3), (30, 90, 40), np.uint8)
+    image[16:48, 20:44] = (250, 10, 10)
+    left = prepare(image, 64, Crop('none', None, 'remove'))
+    assert (left[:8] == 127).all() and (left[:, :12] == 127).all()
+    assert np.abs(left[24:40, 28:36].astype(int) - (250, 10, 10)).max() <= 1
+    assert (prepare(image, 64, Crop('none')) == image).all()

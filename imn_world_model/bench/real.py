@@ -24,9 +24,9 @@ from sklearn.metrics import confusion_matrix, normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from torch.nn import functional as F
 
-from imn_world_model.batches import ImageRows
-from imn_world_model.config import Config, override, preset
-from imn_world_model.data.frames import DataOptions, Frames, load_frames
+from imn_world_model.batches import Turned
+from imn_world_model.config import Config, ModelConfig, override, preset
+from imn_world_model.data.frames import DataOptions, Frames, ImageRows, load_frames
 from imn_world_model.data.regions import Regions
 from imn_world_model.data.sources import find_sources
 from imn_world_model.errors import UserError
@@ -107,7 +107,7 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
     print('| protocol | method | accuracy | NMI | azimuth, median error | minutes |\n'
           '|---|---|---|---|---|---|', flush=True)
     for protocol in chosen:
-        learn, judge = read(folder / protocol.folder, protocol, config.model.side, rehearse)
+        learn, judge = read(folder / protocol.folder, protocol, config.model, rehearse)
         pretrained = config.model.recognizer not in ('none', 'conv')
         for method, accuracy, nmi in baselines(learn, judge, protocol.label, pretrained):
             print(f'| {protocol.name} | {method} | {accuracy:.3f} | {nmi} | | |', flush=True)
@@ -119,7 +119,7 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
     return figures
 
 
-def read(folder: Path, protocol: Protocol, size: int,
+def read(folder: Path, protocol: Protocol, model: ModelConfig,
          rehearse: bool = False) -> tuple[Frames, Frames]:
     """:return: the frames of the training recordings, all for training, and of the last one."""
     sources = find_sources([folder])
@@ -128,7 +128,8 @@ def read(folder: Path, protocol: Protocol, size: int,
         beside = ' beside the last' if rehearse else ''
         raise UserError(f'{folder} holds {len(sources)} recordings{beside}; one is for judging, '
                         'so at least two are needed')
-    options = DataOptions(size=size, crop=Crop('none'), ground_truth_topic=TRUTH,
+    crop = Crop('none', None, model.background, model.turn == 'level')
+    options = DataOptions(size=model.side, crop=crop, ground_truth_topic=TRUTH,
                           regions=protocol.regions, scene_change=256.0)
     parts = [load_frames([source.path for source in some], options)
              for some in (sources[:-1], sources[-1:])]
@@ -165,8 +166,10 @@ def one_run(protocol: Protocol, config: Config, seed: int, learn: Frames, judge:
            'content_hash': learn.content_hash, 'num_frames': len(learn.images), 'num_labels': 0},
           accelerator='auto', progress=True, over=True)
     minutes = (time.monotonic() - start) / 60
-    network = load_run(folder).network
-    own, seen = observe(network, learn.images[:]), observe(network, judge.images[:], True)
+    run = load_run(folder)
+    turned = run.config.model.turn == 'level' and config.model.turn == 'auto'
+    own, seen = (observe(run.network, Turned(images)[:] if turned else images[:])
+                 for images in (learn.images, judge.images))
     truth, names = judge.labels[protocol.label], learn.label_names[protocol.label]
     assigned = one_to_one(learn.labels[protocol.label], own.identity)
     answer = np.array([assigned.get(j, -1) for j in seen.identity])

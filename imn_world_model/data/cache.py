@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from array import array
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -17,13 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from imn_world_model.cli import atomic_path
+from imn_world_model.cli import FULL, atomic_path
 from imn_world_model.data.clips import THUMBNAIL
 from imn_world_model.data.images import MAX_HALVINGS
 from imn_world_model.data.raw import RawFrame, Source, SourceReport
@@ -36,6 +38,10 @@ NO_REGIONS = Regions()
 # Changes whenever what is written below changes.
 FORMAT = 7
 BLOCK = 1 << 20
+# What is kept of every frame beside its pixels.
+COLUMNS = 'topic', 'stamp', 'truth_key', 'index', 'change', 'clip', 'values'
+# Errors of a folder that cannot be written to.
+FORBIDDEN = errno.EACCES, errno.EPERM, errno.EROFS
 # Frames wait for a decoding thread up to this many bytes: raw 4K images have 25 MB each.
 MAX_WAITING = 1 << 27
 
@@ -76,10 +82,16 @@ class Entry:
 
 def default_cache_dir() -> Path:
     """:return: ``$IMN_CACHE_DIR``, or a folder under the user's cache."""
-    base = os.environ.get('IMN_CACHE_DIR')
-    if base:
-        return Path(base)
-    return Path(os.environ.get('XDG_CACHE_HOME', '~/.cache')).expanduser() / 'imn_world_model'
+    try:
+        base = os.environ.get('IMN_CACHE_DIR')
+        if base:
+            return Path(base).expanduser()
+        # A relative path there is invalid, says the XDG base directory specification.
+        shared = Path(os.environ.get('XDG_CACHE_HOME', '')).expanduser()
+        folder = shared if shared.is_absolute() else Path('~/.cache').expanduser()
+    except RuntimeError as error:
+        raise CacheError(f'no place for the cache ({error}); set IMN_CACHE_DIR') from error
+    return folder / 'imn_world_model'
 
 
 def fingerprint(source: Source) -> str:
@@ -91,7 +103,7 @@ def fingerprint(source: Source) -> str:
     digest = hashlib.sha256()
     for file in source_files(source):
         size = file.stat().st_size
-        digest.update(f'{file.name}:{size};'.encode())
+        digest.update(os.fsencode(file.name) + f':{size};'.encode())
         with file.open('rb') as stream:
             for start in np.unique(np.linspace(0, max(0, size - BLOCK), 32).astype(np.int64)):
                 stream.seek(int(start))
@@ -120,6 +132,7 @@ def load_entry(source: Source, size: int, crop: Crop, topics: tuple[str, ...],
     # The fingerprint reads samples of a large file; a change between them shows in its time.
     changed = [file.stat().st_mtime_ns for file in source_files(source)]
     options = json.dumps([FORMAT, size, crop.mode, crop.roi, sorted(topics), truth_topic, changed,
+                          *(['alone', crop.turn] if crop.background == 'remove' else []),
                           *([regions.boxes, regions.auto] if regions else []),
                           *([sequences] if source.kind == 'images' else [])])
     key = hashlib.sha256(f'{content}{options}'.encode()).hexdigest()[:32]
@@ -151,7 +164,7 @@ def built_once(entry: Path, is_whole: Callable[[Path], bool]) -> Iterator[Path |
         return
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(entry.with_name(f'{entry.name}.lock')):
+        with _locked(entry):
             if is_whole(entry):
                 yield None
                 return
@@ -161,22 +174,49 @@ def built_once(entry: Path, is_whole: Callable[[Path], bool]) -> Iterator[Path |
             with atomic_path(entry) as scratch:
                 yield scratch
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in FORBIDDEN:
             raise CacheError(f'cache folder {entry.parent} is not writable; set IMN_CACHE_DIR to '
                              'one that is') from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise CacheError(f'no space left for the cache in {entry.parent}; free some or set '
                              'IMN_CACHE_DIR to a larger disk') from error
         raise
 
 
-def _is_whole(entry: Path, size: int) -> bool:
-    """:return: whether all pixels of an entry are there."""
+@contextmanager
+def _locked(entry: Path) -> Iterator[None]:
+    """:raises CacheError: where the disk of the cache knows no locks."""
+    lock = FileLock(entry.with_name(f'{entry.name}.lock'))
     try:
-        recorded = json.loads((entry / 'info.json').read_text())['used']
-        return ((entry / 'images.bin').stat().st_size == recorded * size * size * 3
-                and (entry / 'frames.npz').stat().st_size > 0)
-    except (OSError, ValueError, KeyError, TypeError):
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in (*FORBIDDEN, *FULL):
+            raise
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CacheError(f'cache folder {entry.parent} cannot be locked ({why}); set '
+                         'IMN_CACHE_DIR to a local disk') from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_whole(entry: Path, size: int) -> bool:
+    """
+    Tell whether an entry can be used again.
+
+    :return: False where some of it is missing or damaged, and where nothing could be read: what
+        was wrong then may be mended now.
+    """
+    try:
+        used = json.loads((entry / 'info.json').read_text())['used']
+        # np.load leaves a file that it opened itself open where it is torn.
+        with (entry / 'frames.npz').open('rb') as stream, np.load(stream) as columns:
+            lengths = {len(columns[name]) for name in COLUMNS}
+        return (used > 0 and lengths == {used}
+                and (entry / 'images.bin').stat().st_size == used * size * size * 3)
+    # Damage shows in many ways: no archive, a torn one, other bytes.
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error):
         return False
 
 
@@ -184,8 +224,8 @@ def _map(folder: Path, size: int, content: str, source: Source) -> Entry:
     info = _renamed(json.loads((folder / 'info.json').read_text()), source)
     info['truth'] = {int(stamp): labels for stamp, labels in info['truth'].items()}
     with np.load(folder / 'frames.npz') as columns:
-        topic, stamp, truth_key, index, change, clip, values = (columns[name] for name in (
-            'topic', 'stamp', 'truth_key', 'index', 'change', 'clip', 'values'))
+        topic, stamp, truth_key, index, change, clip, values = (
+            columns[name] for name in COLUMNS)
     shape = (len(topic), size, size, 3)
     images = (np.memmap(folder / 'images.bin', np.uint8, 'r', shape=shape) if len(topic)
               else np.zeros(shape, np.uint8))
@@ -241,8 +281,9 @@ def _decoded(frames: Iterator[RawFrame], size: int, crop: Crop, workers: int,
         try:
             rgb = frame.load(None if find else halvings)
             height, width = (side << halved for side in rgb.shape[:2])
-            box = find(frame, rgb) if find else None
-            pixels = prepare(rgb, size, crop) if box is None else cut(rgb, box, size)
+            region = find(frame, rgb) if find else None
+            pixels = (prepare(rgb, size, crop) if region is None
+                      else cut(rgb, region, size, crop))
             return pixels, f'{width}x{height}'
         except UserError as error:
             return error

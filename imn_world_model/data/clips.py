@@ -1,5 +1,6 @@
 """Cutting a topic's frames into clips in which one object stays in view, and clips into splits."""
 import hashlib
+import os
 
 import cv2
 import numpy as np
@@ -139,7 +140,8 @@ def fill_splits(split: np.ndarray, rank: np.ndarray, fractions: tuple[float, flo
         if test > 0 and not (split == TEST).any():
             split[order[0]] = TEST
         if validation > 0 and not (split == VALIDATION).any():
-            split[order[split[order] != TEST][0]] = VALIDATION
+            rest = order[split[order] != TEST]
+            split[rest[0] if len(rest) else order[1]] = VALIDATION
     if len(split) and not (split == TRAIN).any():
         split[np.argmax(rank)] = TRAIN
     return split
@@ -151,7 +153,7 @@ def unit_hash(text: str) -> float:
 
     :return: a number in [0, 1) that depends on the text alone.
     """
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'big') / 2 ** 64
+    return int.from_bytes(hashlib.sha256(os.fsencode(text)).digest()[:8], 'big') / 2 ** 64
 
 
 def split_factors(factors: np.ndarray, fractions: tuple[float, float]) -> np.ndarray:

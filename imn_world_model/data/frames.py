@@ -3,7 +3,7 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,6 +14,14 @@ from imn_world_model.data.parts import Part, cut_entries
 from imn_world_model.data.shapes3d import load_shapes3d
 from imn_world_model.data.sources import Source, find_sources
 from imn_world_model.errors import UserError
+
+
+class ImageRows(Protocol):
+    """Images (N, S, S, 3) uint8 that are read when indexed, by a number or an array of numbers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any) -> np.ndarray: ...
 
 
 class ImageStack:
@@ -81,7 +89,7 @@ class Frames:
         ``lost`` (recorded, but never read).
     """
 
-    images: ImageStack
+    images: ImageRows
     clip: np.ndarray
     split: np.ndarray
     source: np.ndarray
@@ -143,7 +151,8 @@ def _read(source: Source, options: DataOptions, progress: bool) -> Part | Entry:
     """:return: a source's frames, ready to be cut or, of a .h5 file, cut already."""
     if source.kind == 'h5':
         table = load_shapes3d(source.path, options.size, options.fractions,
-                              options.cache_dir or default_cache_dir(), progress)
+                              options.cache_dir or default_cache_dir(), progress,
+                              options.crop)
         count = len(table.images)
         report = {'source': str(source.path), 'kind': 'h5', 'recorded': count, 'used': count}
         return Part(table.images, np.arange(count), table.clip, table.split, [''] * count,

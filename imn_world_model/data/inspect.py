@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from imn_world_model.data.frames import Frames
+from imn_world_model.data.storage import printable
 from imn_world_model.marks import mark
 
 SPLITS = ('train', 'validation', 'test')
@@ -119,8 +120,9 @@ def _sheet(frames: Frames, rows: list[tuple[str, np.ndarray]]) -> np.ndarray:
     for r, (text, pick) in enumerate(rows):
         top = 4 + r * (TILE + 4)
         for k, line in enumerate(text.split('|')):
-            cv2.putText(sheet, line, (6, top + 36 + 20 * k), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
-                        (0, 0, 0), 1, cv2.LINE_AA)
+            # OpenCV dies of letters that are none.
+            cv2.putText(sheet, printable(line), (6, top + 36 + 20 * k),
+                        cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
         for c, i in enumerate(pick):
             left = MARGIN + c * (TILE + 4)
             tile = cv2.resize(frames.images[int(i)], (TILE, TILE), interpolation=cv2.INTER_AREA)

@@ -95,7 +95,7 @@ def _from_videos(told: DataSet, camera: str, faults: Faults) -> Iterator[Picture
         if fault:
             faults[fault].append(file)
             continue
-        capture = cv2.VideoCapture(str(file))
+        capture = cv2.VideoCapture(str(file.absolute()))
         try:
             if not capture.isOpened():
                 faults['cannot be opened as a video'].append(file)

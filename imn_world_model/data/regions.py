@@ -14,10 +14,13 @@ import numpy as np
 from imn_world_model.data.raw import RawFrame, Source, SourceReport
 from imn_world_model.data.sources import read_frames
 from imn_world_model.errors import UserError
+from imn_world_model.preprocess import Crop, left_alone
 
 Box = tuple[float, float, float, float]
-Finder = Callable[[RawFrame, np.ndarray], Box | None]
+Finder = Callable[[RawFrame, np.ndarray], 'Region | None']
 
+# Pictures are cut and left as they are.
+KEPT = Crop()
 # A region is the square about a box, longer than its longer side by this factor.
 MARGIN = 1.2
 SMALLEST = 8.0
@@ -33,6 +36,20 @@ DIFFERENCE, DEVIATIONS = 10.0, 3.0
 # difference, and no further away than this share of its size, belong to it.
 GAP = 9
 PART, NEAR = 0.1, 0.5
+
+
+@dataclass(frozen=True)
+class Region:
+    """
+    One object in a picture.
+
+    :param box: x, y, width, height in pixels.
+    :param mask: (h, w) uint8 0 or 1, its pixels, of the whole picture at any scale; ``None``
+        where only the box is known.
+    """
+
+    box: Box
+    mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -65,8 +82,8 @@ def finder(source: Source, topics: tuple[str, ...], regions: Regions,
     :param topics: globs of its image topics.
     :param regions: how.
     :param sequences: which images follow each other, see :func:`sequences.arrange`.
-    :return: from a frame and its (H, W, 3) uint8 picture to x, y, width, height in pixels, or
-        ``None`` where nothing was found; ``None`` where whole pictures are used.
+    :return: from a frame and its (H, W, 3) uint8 picture to the region, or ``None`` where nothing
+        was found; ``None`` where whole pictures are used.
     :raises UserError: when the topic has no boxes.
     """
     if regions.boxes:
@@ -74,15 +91,30 @@ def finder(source: Source, topics: tuple[str, ...], regions: Regions,
     return _from_background(source, topics, sequences) if regions.auto else None
 
 
-def cut(rgb: np.ndarray, box: Box, size: int) -> np.ndarray:
+def cut(rgb: np.ndarray, region: Region, size: int, crop: Crop = KEPT) -> np.ndarray:
     """
     Cut the square about a box; beyond the picture its edge is repeated.
 
     :param rgb: (H, W, 3) uint8.
-    :param box: x, y, width, height in pixels.
+    :param region: where the object is.
     :param size: side of the result in pixels.
+    :param crop: whether the background is removed: by the region's mask, or where it has none as
+        :func:`preprocess.left_alone` does.
     :return: (size, size, 3) uint8.
     """
+    part = _square(rgb, region.box, size, cv2.BORDER_REPLICATE)
+    if crop.background == 'keep':
+        return part
+    if region.mask is None:
+        return left_alone(part, crop)
+    scale = region.mask.shape[1] / rgb.shape[1]
+    box = tuple(value * scale for value in region.box)
+    mask = _square(255 * region.mask, (box[0], box[1], box[2], box[3]), size, cv2.BORDER_CONSTANT)
+    soft = cv2.GaussianBlur(mask, (0, 0), size / 90).astype(np.float32) / 255.0
+    return left_alone(part, crop, soft)
+
+
+def _square(rgb: np.ndarray, box: Box, size: int, border: int) -> np.ndarray:
     x, y, width, height = box
     side = max(1, round(max(width, height, SMALLEST) * MARGIN))
     left, top = round(x + width / 2 - side / 2), round(y + height / 2 - side / 2)
@@ -93,7 +125,7 @@ def cut(rgb: np.ndarray, box: Box, size: int) -> np.ndarray:
         raise UserError(f'box {tuple(round(value) for value in box)} lies outside an image of '
                         f'{rgb.shape[1]}x{rgb.shape[0]} pixels')
     if above or below or before or after:
-        part = cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_REPLICATE)
+        part = cv2.copyMakeBorder(part, above, below, before, after, border)
     how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     return cv2.resize(part, (size, size), interpolation=how)
 
@@ -111,8 +143,9 @@ def _from_topic(source: Source, topics: tuple[str, ...], topic: str) -> Finder:
         raise UserError(f'{source.path}: no boxes in {topic}; give the topic of JSON strings '
                         "with 'stamp' and 'box' (x, y, width, height)")
 
-    def find(frame: RawFrame, rgb: np.ndarray) -> Box | None:
-        return boxes.get(frame.truth_key) or boxes.get(frame.stamp)
+    def find(frame: RawFrame, rgb: np.ndarray) -> Region | None:
+        box = boxes.get(frame.truth_key) or boxes.get(frame.stamp)
+        return Region(box) if box else None
     return find
 
 
@@ -150,12 +183,12 @@ class Background:
         beyond = cv2.GaussianBlur(beyond.max(-1).clip(0.0), (0, 0), 1.2)
         return beyond - np.maximum(DIFFERENCE, DEVIATIONS * self.deviation)
 
-    def box(self, picture: np.ndarray) -> Box | None:
+    def region(self, picture: np.ndarray) -> Region | None:
         """
-        The box of what differs most.
+        What differs most.
 
         :param picture: (h, w, 3) uint8.
-        :return: x, y, width, height in pixels; ``None`` where nothing differs.
+        :return: with its pixels; ``None`` where nothing differs.
         """
         excess = self.difference(picture)
         found = cv2.morphologyEx((excess > 0).astype(np.uint8), cv2.MORPH_CLOSE,
@@ -172,13 +205,15 @@ class Background:
         # A hand or a shadow at the rim, unless there is nothing else.
         largest = int(np.where(rim, 0.5 * weight, weight).argmax())
         low, high = boxes[largest, :2], boxes[largest, :2] + boxes[largest, 2:]
-        near = NEAR * (high - low).max()
+        near, mask = NEAR * (high - low).max(), label == largest
         for k in range(1, count):
             start, end = boxes[k, :2], boxes[k, :2] + boxes[k, 2:]
             apart = np.maximum(start - high, low - end).max()
             if weight[k] >= PART * weight[largest] and apart <= near:
                 low, high = np.minimum(low, start), np.maximum(high, end)
-        return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+                mask |= label == k
+        box = float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+        return Region(box, mask.astype(np.uint8))
 
 
 def _from_background(source: Source, topics: tuple[str, ...], sequences: str) -> Finder:
@@ -203,16 +238,16 @@ def _from_background(source: Source, topics: tuple[str, ...], sequences: str) ->
         topic: Background.of(np.stack([p for p in pictures if p.shape == pictures[0].shape]))
         for topic, pictures in sample.items()}
 
-    def find(frame: RawFrame, rgb: np.ndarray) -> Box | None:
+    def find(frame: RawFrame, rgb: np.ndarray) -> Region | None:
         background, picture = backgrounds.get(frame.topic), _small(rgb)
         if background is None or picture.shape != background.level.shape:
             return None
-        box = background.box(picture)
-        scale = rgb.shape[1] / picture.shape[1]
-        if box is None:
+        region = background.region(picture)
+        if region is None:
             return None
-        x, y, width, height = (scale * value for value in box)
-        return x, y, width, height
+        scale = rgb.shape[1] / picture.shape[1]
+        x, y, width, height = (scale * value for value in region.box)
+        return Region((x, y, width, height), region.mask)
     return find
 
 

@@ -1,7 +1,7 @@
 """Files in the 3Dshapes format: images, factor labels for evaluation, and clips."""
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -18,6 +18,7 @@ from imn_world_model.rendering.shapes3d import FACTOR_VALUES, FACTORS, NUM_IMAGE
 
 # Images read at once: whole chunks of the published file, 12 MiB.
 BLOCK = 1000
+WHOLE = Crop('none')
 ORBIT = 15                 # images of one scene that follow each other in the published file
 
 
@@ -41,7 +42,8 @@ class Shapes3DTable:
 
 
 def load_shapes3d(path: Path, size: int, fractions: tuple[float, float], folder: Path,
-                  progress: bool) -> Shapes3DTable:
+                  progress: bool, crop: Crop = WHOLE
+                  ) -> Shapes3DTable:
     """
     Map a file's images; compressed files and other sizes are unpacked into the cache once.
 
@@ -50,6 +52,7 @@ def load_shapes3d(path: Path, size: int, fractions: tuple[float, float], folder:
     :param fractions: share of factor combinations in validation and test.
     :param folder: of the cache.
     :param progress: whether to show a bar.
+    :param crop: whether backgrounds are removed; nothing else of it counts.
     :raises UserError: when the file is not of that format, or broken.
     """
     content = fingerprint(Source('h5', path))
@@ -66,7 +69,11 @@ def load_shapes3d(path: Path, size: int, fractions: tuple[float, float], folder:
                 raise UserError(f'{path} holds no images')
             values = file['labels'][:]
             clip = file['clip'][:] if 'clip' in file else None
-            pixels = _map_images(path, images, size, content, folder, progress)
+            pixels = _map_images(path, images, size, content, folder, progress, crop)
+    except BlockingIOError as error:
+        raise UserError(f'{path} is locked: another program writes to it, or its disk knows no '
+                        'locks; wait for that program, or set HDF5_USE_FILE_LOCKING=FALSE'
+                        ) from error
     except (OSError, KeyError, RuntimeError, TypeError) as error:  # h5py's, of broken files
         cause = 'no images and labels' if isinstance(error, KeyError) else 'broken or no HDF5 file'
         raise UserError(f'{path} is not in the 3Dshapes format ({cause})') from error
@@ -103,14 +110,16 @@ def _class_names() -> dict[str, list[str]]:
 
 
 def _map_images(path: Path, images: h5py.Dataset, size: int, content: str, folder: Path,
-                progress: bool) -> np.ndarray:
+                progress: bool, crop: Crop) -> np.ndarray:
     """:return: (N, size, size, 3), mapped from the file itself where that is possible."""
     count, height, width = images.shape[:3]
+    alone = crop.background == 'remove'
     shape = (count, size, size, 3)
     offset = images.id.get_offset()
-    if (height, width) == (size, size) and offset is not None:
+    if (height, width) == (size, size) and offset is not None and not alone:
         return np.memmap(path, np.uint8, 'r', offset, shape)
-    key = hashlib.sha256(f'{content}{json.dumps([1, size])}'.encode()).hexdigest()[:32]
+    made = json.dumps([1, size, *(['alone', crop.turn] if alone else [])])
+    key = hashlib.sha256(f'{content}{made}'.encode()).hexdigest()[:32]
     target = folder / f'{key}.bin'
 
     def is_whole(file: Path) -> bool:
@@ -123,8 +132,8 @@ def _map_images(path: Path, images: h5py.Dataset, size: int, content: str, folde
                                   unit='k images', leave=False,
                                   disable=not progress):
                     block = images[start:start + BLOCK]
-                    if (height, width) != (size, size):
-                        block = np.stack([prepare(image, size, Crop('none'))
-                                          for image in block])
+                    if (height, width) != (size, size) or alone:
+                        whole = replace(crop, mode='none', roi=None)
+                        block = np.stack([prepare(image, size, whole) for image in block])
                     stream.write(block.tobytes())
     return np.memmap(target, np.uint8, 'r', shape=shape)

@@ -346,7 +346,8 @@ def _video_frames(path: Path, report: SourceReport) -> Iterator[RawFrame]:
     if _is_lfs_pointer(path):
         report.problems.append(f'{path} is a Git LFS pointer, not a video; run `git lfs pull`')
         return
-    capture = cv2.VideoCapture(str(path))
+    # FFmpeg takes what is before a colon for a protocol.
+    capture = cv2.VideoCapture(str(path.absolute()))
     try:
         if not capture.isOpened():
             report.problems.append(f'{path} cannot be opened as a video')

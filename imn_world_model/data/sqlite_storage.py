@@ -4,10 +4,13 @@ Messages of a rosbag2 SQLite file, row by row in the order they were written.
 Read with plain SQL rather than through `rosbags`, which gives up at the first broken page: here
 the rows around it are still used, and the file's index tells how many are missing.
 """
+import os
+import shutil
 import sqlite3
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ def read_sqlite(file: Path, name: Path, report: StorageReport) -> Iterator[Store
     :param report: gets what could not be read, and how many messages are missing.
     """
     try:
-        with closing(_connect(file)) as database:
+        with _readable(file) as place, closing(_connect(place)) as database:
             topics = {row[0]: (str(row[1]), str(row[2]), str(row[3])) for row in database.execute(
                 'SELECT id, name, type, serialization_format FROM topics')}
             report.topics |= {topic: kind for topic, kind, _ in topics.values()}
@@ -63,16 +66,38 @@ def read_sqlite(file: Path, name: Path, report: StorageReport) -> Iterator[Store
 def sqlite_topics(file: Path) -> set[str] | None:
     """:return: topics by the file's table; ``None`` where it is broken."""
     try:
-        with closing(_connect(file)) as database:
+        with _readable(file) as place, closing(_connect(place)) as database:
             return {str(row[0]) for row in database.execute('SELECT name FROM topics')}
     except BROKEN:
         return None
 
 
+@contextmanager
+def _readable(file: Path) -> Iterator[Path]:
+    """
+    Where a database can be read: with rows of a crashed recorder SQLite wants to write beside it.
+
+    :return: the file, or a copy of both in a temporary folder where its own cannot be written to.
+    """
+    pending = _pending(file)
+    if pending is None or os.access(file.parent, os.W_OK):
+        yield file
+        return
+    with tempfile.TemporaryDirectory(prefix='imn-sqlite-') as folder:
+        for one in (file, pending):
+            shutil.copyfile(one, Path(folder) / one.name)
+        yield Path(folder) / file.name
+
+
+def _pending(file: Path) -> Path | None:
+    """:return: the log of rows that a recorder which crashed had not yet put into the file."""
+    pending = file.with_name(file.name + PENDING)
+    return pending if pending.exists() and pending.stat().st_size else None
+
+
 def _connect(file: Path) -> sqlite3.Connection:
     """:return: a read-only connection that sees the log of a recorder that crashed."""
-    pending = file.with_name(file.name + PENDING)
-    mode = 'mode=ro' if pending.exists() and pending.stat().st_size else 'immutable=1'
+    mode = 'mode=ro' if _pending(file) else 'immutable=1'
     database = sqlite3.connect(f'{file.resolve().as_uri()}?{mode}', uri=True,
                                check_same_thread=False)
     # Without this SQLite refuses a file that was cut off; nothing is written either way.
