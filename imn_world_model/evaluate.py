@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from imn_world_model import metrics, report
+from imn_world_model.agreement import search_agreement
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.data.frames import Frames, load_frames
 from imn_world_model.errors import UserError
-from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import Observation, latent_means, observe
 from imn_world_model.pictures import (
     exchanged_identities,
@@ -24,7 +24,7 @@ from imn_world_model.pictures import (
 from imn_world_model.rendering.shapes3d import FACTOR_SIZES, FACTORS, Shapes3D
 from imn_world_model.run import Run, load_run
 from imn_world_model.shortlist import shortlist_for
-from imn_world_model.winner import MAX_IDENTITIES, Strategy, coarse_to_fine, exhaustive
+from imn_world_model.winner import MAX_IDENTITIES, coarse_to_fine, exhaustive
 
 SPLITS = {'train': 0, 'validation': 1, 'test': 2}
 EXAMPLES = 10
@@ -130,21 +130,6 @@ def _disentanglement(run: Run, seen: Observation, factors: dict[str, np.ndarray]
     return result
 
 
-def search_agreement(network: IndependentModularNetwork, images: np.ndarray,
-                     strategy: Strategy) -> dict[str, float]:
-    """
-    Compare a search with the exhaustive one.
-
-    :param images: (K, S, S, 3) uint8.
-    :return: share of images with the same ``identity``, and with the same ``subset`` too.
-    """
-    fast = observe(network, images, strategy=strategy)
-    whole = observe(network, images, strategy=exhaustive)
-    identity = fast.identity == whole.identity
-    return {'images': len(images), 'identity': float(identity.mean()),
-            'identity_and_subset': float((identity & (fast.subset == whole.subset)).mean())}
-
-
 def _picture_sections(run: Run, images: np.ndarray, seen: Observation,
                       labels: dict[str, np.ndarray], num_modules: int) -> list[dict[str, Any]]:
     shown = np.random.default_rng(0).permutation(len(images))[:EXAMPLES]
@@ -211,7 +196,8 @@ def main(arguments: list[str] | None = None) -> None:
         rows = np.flatnonzero(frames.split == SPLITS[options.split])
         chosen = np.random.default_rng(options.seed).permutation(rows)[:options.compare_search]
         figures['search_agreement'] = search_agreement(
-            run.network, frames.images[np.sort(chosen)], shortlist_for(run.network, frames))
+            run.network, frames.images[np.sort(chosen)], shortlist_for(run.network, frames),
+            progress=True)
     page = report.render(f'Run {run.path.name}', f'{figures["images"]} {options.split} images of '
                          f'{", ".join(map(str, options.data))}, step {run.step}', sections)
     for name, text in (('metrics.json', json.dumps(figures, indent=2)), ('report.html', page)):

@@ -14,11 +14,11 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from imn_world_model.agreement import LEAST_IMAGES, MAX_IMAGES, search_agreement
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.config import to_dict
 from imn_world_model.data.frames import load_frames
 from imn_world_model.errors import UserError
-from imn_world_model.evaluate import search_agreement
 from imn_world_model.inference import FORMAT_VERSION, OUTPUTS
 from imn_world_model.metrics import name_identities
 from imn_world_model.model import IndependentModularNetwork
@@ -31,7 +31,6 @@ OPSET = 18
 # Share of validation images that fall below the novelty threshold, by construction.
 FALSE_ALARM_RATE = 0.01
 MAX_CALIBRATION_IMAGES = 2000
-LEAST_COMPARED_IMAGES, MAX_COMPARED_IMAGES = 16, 256
 
 
 @dataclass(frozen=True)
@@ -265,9 +264,11 @@ def main(arguments: list[str] | None = None) -> None:
         search |= strategy.facts()
     deployed = DeployedNetwork(run.network, strategy).eval()
     if options.strategy == 'fast' and len(images):
-        count = max(LEAST_COMPARED_IMAGES, MAX_COMPARED_IMAGES * 5 // n)     # all n are decoded
+        # Without a recognizer all n are decoded.
+        count = MAX_IMAGES if run.network.recognizer else max(LEAST_IMAGES, MAX_IMAGES * 5 // n)
         few = images[np.random.default_rng(0).permutation(len(images))[:count]]
-        search['agreement'] = search_agreement(run.network, few, strategy)
+        search['agreement'] = search_agreement(run.network, few, strategy, until_settled=True,
+                                               progress=True)
     calibration = calibrate(deployed, images)
     labels = options.labels or [f'identity {j}' for j in range(n)]
     if options.label:

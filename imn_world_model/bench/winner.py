@@ -11,11 +11,11 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from imn_world_model.agreement import search_agreement
 from imn_world_model.bench.timing import compare
 from imn_world_model.combine import candidate_transforms, subset_transforms
 from imn_world_model.config import Config, LossConfig, ModelConfig
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
-from imn_world_model.evaluate import search_agreement
 from imn_world_model.export import Calibration, DeployedNetwork, export_onnx, run_metadata
 from imn_world_model.inference import ImnModel
 from imn_world_model.model import IndependentModularNetwork
