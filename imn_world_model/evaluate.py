@@ -14,6 +14,7 @@ from imn_world_model.agreement import search_agreement
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.data.frames import Frames, load_frames
 from imn_world_model.errors import UserError
+from imn_world_model.hardware import add_accelerator_option, device_for
 from imn_world_model.observe import Observation, latent_means, observe
 from imn_world_model.pictures import (
     exchanged_identities,
@@ -82,6 +83,7 @@ def evaluate(run: Run, frames: Frames, split: str, limit: int, seed: int,
                 [report.table('', ['figure', 'value'],
                               [[name, value] for name, value in
                                figures['disentanglement'].items()])]))
+    run.network.cpu()                                 # a few pictures
     sections += _picture_sections(run, images, seen, labels, m)
     return figures, sections
 
@@ -180,8 +182,11 @@ def main(arguments: list[str] | None = None) -> None:
                         help='compare the fast search with the exhaustive one on N images')
     parser.add_argument('--no-disentanglement', action='store_true',
                         help='leave out FactorVAE score, MIG, DCI and SAP (minutes)')
+    add_accelerator_option(parser)
     options = parser.parse_args(arguments)
+    device = device_for(options.accelerator)
     run = load_run(options.run)
+    run.network.to(device)
     frames = load_frames(options.data, replace(
         run.data_options, ground_truth_topic=options.ground_truth_topic))
     for note in frames.notes:
@@ -193,6 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
     figures, sections = evaluate(run, frames, options.split, options.limit, options.seed,
                                  not options.no_disentanglement)
     if options.compare_search:
+        run.network.to(device)
         rows = np.flatnonzero(frames.split == SPLITS[options.split])
         chosen = np.random.default_rng(options.seed).permutation(rows)[:options.compare_search]
         figures['search_agreement'] = search_agreement(

@@ -276,7 +276,7 @@ def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
               disable=not progress) as bar:
         while start < len(images):
             if start >= ALL_DECODED and rough is None:
-                rough = Shortlist(torch.arange(len(network.masks)), *_sketches(
+                rough = Shortlist(torch.arange(len(network.masks), device=network.masks.device), *_sketches(
                     decoder, torch.cat(rows).flatten(0, 1)), WIDE, WIDE)
             part = images[start:start + BATCH]
             seen_parts.append(observe(network, part, strategy=record))
@@ -331,8 +331,8 @@ def _sketches(decoder: Decoder, hidden: Tensor) -> tuple[Tensor, Tensor, Sketch,
 
 def _least_squares(features: Tensor, wanted: Tensor) -> Tensor:
     """:return: (features + 1, r), from features (N, features) and 1 to ``wanted`` (N, r)."""
-    ones = torch.ones(len(features), 1)
+    ones = torch.ones_like(features[:, :1])
     inputs = torch.cat((features, ones), dim=1).double()
     gram = inputs.T @ inputs
-    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
     return torch.linalg.solve(gram + ridge, inputs.T @ wanted.double()).float()

@@ -25,6 +25,7 @@ from imn_world_model.data.regions import Regions
 from imn_world_model.data.sequences import MODES
 from imn_world_model.discovery import Discoverer, Discovery, views_for
 from imn_world_model.errors import UserError
+from imn_world_model.hardware import add_accelerator_option, limit_threads
 from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
 from imn_world_model.pictures import write_pictures
 from imn_world_model.preprocess import Crop
@@ -262,11 +263,12 @@ def main(arguments: list[str] | None = None) -> None:
                              '(auto), all of a folder, or none')
     parser.add_argument('--label', default='shape',
                         help='label that the ID classifier learns (preset id_classifier only)')
-    parser.add_argument('--accelerator', default='auto', help='cpu, gpu or auto')
+    add_accelerator_option(parser)
     parser.add_argument('--devices', type=int, default=1, help='processes on each machine')
     parser.add_argument('--nodes', type=int, default=1, help='machines')
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
     options = parser.parse_args(arguments)
+    limit_threads()
     if options.quiet:
         logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
     # Lightning's advice on worker counts and metric names is for its developers.
