@@ -28,8 +28,8 @@ def device_for(accelerator: str) -> torch.device:
                         f'{", ".join(ACCELERATORS)}')
     found = torch.cuda.is_available()
     if accelerator in ('gpu', 'cuda') and not found:
-        raise UserError(f"--accelerator {accelerator}: torch finds no GPU (is its driver "
-                        "installed, and a torch built for it?); use --accelerator cpu")
+        raise UserError(f'--accelerator {accelerator}: torch finds no GPU (is its driver '
+                        'installed, and a torch built for it?); use --accelerator cpu')
     return torch.device('cuda' if found and accelerator != 'cpu' else 'cpu')
 
 

@@ -39,7 +39,7 @@ SAME_IDENTITY = 0.999
 SAME_SUBSET = 0.995
 # Share of the calibration images that the sketches are fitted to; the rest choose the effort. 250
 # images could not tell 99.8 % from 99.9 %.
-FITTING = 0.4
+FITTING = 0.3
 # Pictures that the components are taken from.
 PICTURES = 2000
 RIDGE = 1e-6
@@ -276,8 +276,9 @@ def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
               disable=not progress) as bar:
         while start < len(images):
             if start >= ALL_DECODED and rough is None:
-                rough = Shortlist(torch.arange(len(network.masks), device=network.masks.device), *_sketches(
-                    decoder, torch.cat(rows).flatten(0, 1)), WIDE, WIDE)
+                every = torch.arange(len(network.masks), device=network.masks.device)
+                first = _sketches(decoder, torch.cat(rows).flatten(0, 1))
+                rough = Shortlist(every, *first, WIDE, WIDE)
             part = images[start:start + BATCH]
             seen_parts.append(observe(network, part, strategy=record))
             start += len(part)

@@ -36,13 +36,14 @@ LABELS = {'exhaustive': 'exhaustive search', 'fast': "the robot's search",
           'training': "a training step's, batch 64", 'floor': 'one encode, one decode'}
 
 
-def run(picture: Path, seconds: float = 4.0) -> dict[str, float]:
+def run(picture: Path, seconds: float = 4.0, steps: int = many.STEPS) -> dict[str, float]:
     """
     Time one image in torch, with m modules and 5 identities, and with 5 modules and n identities;
     the exported file with 5 and with most identities; compare winners.
 
     :param picture: PNG to write.
     :param seconds: for each pair of sizes.
+    :param steps: of training the network whose winners are compared.
     :return: milliseconds of one image, ratios ``x``, shares of images with the same winner.
     """
     figures: dict[str, float] = {}
@@ -58,7 +59,7 @@ def run(picture: Path, seconds: float = 4.0) -> dict[str, float]:
                                                 / figures[f'm 5 n 5 {name} ms'])
     figures |= _exported(most, seconds)
     objects = many.Objects(max(COMPARED))
-    return figures | many.agreements(many.trained(objects), objects, COMPARED)
+    return figures | many.agreements(many.trained(objects, steps), objects, COMPARED)
 
 
 def _ways(m: int, n: int) -> dict[str, Callable[[], object]]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from imn_world_model.agreement import search_agreement
-from imn_world_model.config import Config, override, preset
+from imn_world_model.config import override, preset
 from imn_world_model.discovery import Discovery, NameLearner
 from imn_world_model.learner import Learner
 from imn_world_model.model import IndependentModularNetwork
@@ -29,7 +29,7 @@ from imn_world_model.shortlist import fit_shortlist
 from imn_world_model.winner import coarse_to_fine
 
 SIDE = 32
-RECOGNIZER_STEPS, STEPS = 500, 1200
+STEPS = 900
 # Images of every size's objects that searches are compared on.
 COMPARED = 400
 FITTED = 1000
@@ -108,14 +108,13 @@ def as_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).movedim(-1, 1).float() / 255.0
 
 
-def trained(objects: Objects, steps: int = STEPS, recognizer_steps: int = RECOGNIZER_STEPS,
+def trained(objects: Objects, steps: int = STEPS,
             progress: bool = True) -> IndependentModularNetwork:
     """
     A network with an identity for each object.
 
     :param objects: to learn.
-    :param steps: of the network.
-    :param recognizer_steps: of the recognizer, before.
+    :param steps: of the network, and half as many of the recognizer before.
     :param progress: whether to show bars.
     """
     torch.manual_seed(0)
@@ -125,8 +124,8 @@ def trained(objects: Objects, steps: int = STEPS, recognizer_steps: int = RECOGN
         f'train.all_modules_steps={2 * steps // 3}', 'train.revive_every=0'])
     recognizer = Recognizer(config.model)
     names = NameLearner(recognizer, torch.randn(n, config.model.recognizer_features), config,
-                        recognizer_steps)
-    _fit(names, ObjectBatches(objects, recognizer_steps, 64), progress)
+                        steps // 2)
+    _fit(names, ObjectBatches(objects, steps // 2, 64), progress)
     recognizer.eval()
     signature = nn.functional.normalize(names.signature.detach(), dim=1)
     found = Discovery(recognizer.state_dict(), signature, torch.arange(n), 0.0)
@@ -161,14 +160,13 @@ def with_identities(network: IndependentModularNetwork, n: int,
 
 
 def agreements(network: IndependentModularNetwork, objects: Objects, sizes: tuple[int, ...],
-               compared: int = COMPARED, progress: bool = True) -> dict[str, float]:
+               progress: bool = True) -> dict[str, float]:
     """
     How often the searches of the robot and of a training step find the exhaustive one's identity.
 
     :param network: of :func:`trained`.
     :param objects: that it was trained on.
     :param sizes: numbers of identities, each of the first n objects' images.
-    :param compared: new images of each.
     :param progress: whether to show bars.
     :return: shares by name.
     """
@@ -178,7 +176,7 @@ def agreements(network: IndependentModularNetwork, objects: Objects, sizes: tupl
         for n in sizes:
             some = with_identities(network, n, recognizer)
             rng = np.random.default_rng((4, n))
-            fresh = objects.views(rng.integers(n, size=compared), (5, n))
+            fresh = objects.views(rng.integers(n, size=COMPARED), (5, n))
             shortlist = fit_shortlist(
                 some, objects.views(rng.integers(n, size=FITTED), (6, n)), progress)
             for name, strategy in (('robot', shortlist), ('training', coarse_to_fine)):
