@@ -76,12 +76,11 @@ class CompositionalModules(nn.Module):
         pixels = image.permute(0, 2, 3, 1).to(self.embed.weight.dtype)
         patches = nest(pixels, self.sides).unflatten(1, (-1, 3 * PATCH ** 2))
         rows = patches.flatten(0, 1).expand(m, -1, -1)                   # (m, B*cells, 48)
-        # In place: the widest tensors of a step; a third of their time is memory.
-        value = torch.relu_(self.embed(rows))
+        value = torch.relu(self.embed(rows))
         for layer in self.merges:                                        # a quarter of the cells
-            value = torch.relu_(layer(value.reshape(m, -1, 4 * value.shape[-1])))
+            value = torch.relu(layer(value.reshape(m, -1, 4 * value.shape[-1])))
         value = value.reshape(m, -1, self.features.weight.shape[1])      # (m, B, 16c)
-        features = torch.relu_(self.features(value)).to(image.dtype)
+        features = torch.relu(self.features(value)).to(image.dtype)
         offset = self.group(features)                     # (m, B, features) to (m, B, u*u)
         moments = self.coordinates(torch.relu(self.hidden(offset)))      # (m, B, 2L)
         mu, logvar = moments.transpose(0, 1).chunk(2, dim=-1)            # (B, m, L) each
