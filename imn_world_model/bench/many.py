@@ -120,7 +120,8 @@ def trained(objects: Objects, steps: int = STEPS,
     torch.manual_seed(0)
     n = objects.count
     config = override(preset('objects32'), [
-        f'model.num_identities={n}', f'train.steps={steps}', 'train.batch_size=64',
+        f'model.num_identities={n}', 'model.turn=keep', 'model.background=keep',
+        f'train.steps={steps}', 'train.batch_size=64',
         f'train.all_modules_steps={2 * steps // 3}', 'train.revive_every=0'])
     recognizer = Recognizer(config.model)
     names = NameLearner(recognizer, torch.randn(n, config.model.recognizer_features), config,
