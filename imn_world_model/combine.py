@@ -35,6 +35,9 @@ def subset_transforms(comp_T: Tensor) -> Tensor:
     :param comp_T: (B, m, u, u).
     :return: ``subset_T`` (B, P, u, u) in the order of :func:`subset_masks`.
     """
+    if torch.is_autocast_enabled(comp_T.device.type):        # errors of half precision multiply
+        with torch.autocast(comp_T.device.type, enabled=False):
+            return subset_transforms(comp_T.float())
     products = comp_T[:, :1]
     for k in range(1, comp_T.shape[1]):
         last = comp_T[:, k:k + 1]                            # (B, 1, u, u)

@@ -10,10 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from imn_world_model import metrics, report
+from imn_world_model.agreement import search_agreement
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.data.frames import Frames, load_frames
 from imn_world_model.errors import UserError
-from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.hardware import add_accelerator_option, device_for
 from imn_world_model.observe import Observation, latent_means, observe
 from imn_world_model.pictures import (
     exchanged_identities,
@@ -24,7 +25,7 @@ from imn_world_model.pictures import (
 from imn_world_model.rendering.shapes3d import FACTOR_SIZES, FACTORS, Shapes3D
 from imn_world_model.run import Run, load_run
 from imn_world_model.shortlist import shortlist_for
-from imn_world_model.winner import MAX_IDENTITIES, Strategy, coarse_to_fine, exhaustive
+from imn_world_model.winner import MAX_IDENTITIES, coarse_to_fine, exhaustive
 
 SPLITS = {'train': 0, 'validation': 1, 'test': 2}
 EXAMPLES = 10
@@ -82,6 +83,7 @@ def evaluate(run: Run, frames: Frames, split: str, limit: int, seed: int,
                 [report.table('', ['figure', 'value'],
                               [[name, value] for name, value in
                                figures['disentanglement'].items()])]))
+    run.network.cpu()                                 # a few pictures
     sections += _picture_sections(run, images, seen, labels, m)
     return figures, sections
 
@@ -128,21 +130,6 @@ def _disentanglement(run: Run, seen: Observation, factors: dict[str, np.ndarray]
             result['factor_vae'] = metrics.factor_vae_score(
                 lambda images: latent_means(run.network, images), render, sizes, seed=seed)
     return result
-
-
-def search_agreement(network: IndependentModularNetwork, images: np.ndarray,
-                     strategy: Strategy) -> dict[str, float]:
-    """
-    Compare a search with the exhaustive one.
-
-    :param images: (K, S, S, 3) uint8.
-    :return: share of images with the same ``identity``, and with the same ``subset`` too.
-    """
-    fast = observe(network, images, strategy=strategy)
-    whole = observe(network, images, strategy=exhaustive)
-    identity = fast.identity == whole.identity
-    return {'images': len(images), 'identity': float(identity.mean()),
-            'identity_and_subset': float((identity & (fast.subset == whole.subset)).mean())}
 
 
 def _picture_sections(run: Run, images: np.ndarray, seen: Observation,
@@ -196,8 +183,11 @@ def main(arguments: list[str] | None = None) -> None:
                         help='compare the fast search with the exhaustive one on N images')
     parser.add_argument('--no-disentanglement', action='store_true',
                         help='leave out FactorVAE score, MIG, DCI and SAP (minutes)')
+    add_accelerator_option(parser)
     options = parser.parse_args(arguments)
+    device = device_for(options.accelerator)
     run = load_run(options.run)
+    run.network.to(device)
     frames = load_frames(options.data, replace(
         run.data_options, ground_truth_topic=options.ground_truth_topic))
     for note in frames.notes:
@@ -209,10 +199,12 @@ def main(arguments: list[str] | None = None) -> None:
     figures, sections = evaluate(run, frames, options.split, options.limit, options.seed,
                                  not options.no_disentanglement)
     if options.compare_search:
+        run.network.to(device)
         rows = np.flatnonzero(frames.split == SPLITS[options.split])
         chosen = np.random.default_rng(options.seed).permutation(rows)[:options.compare_search]
         figures['search_agreement'] = search_agreement(
-            run.network, frames.images[np.sort(chosen)], shortlist_for(run.network, frames))
+            run.network, frames.images[np.sort(chosen)], shortlist_for(run.network, frames),
+            progress=True)
     page = report.render(f'Run {run.path.name}', f'{figures["images"]} {options.split} images of '
                          f'{", ".join(map(str, options.data))}, step {run.step}', sections)
     for name, text in (('metrics.json', json.dumps(figures, indent=2)), ('report.html', page)):

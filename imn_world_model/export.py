@@ -3,6 +3,7 @@ import argparse
 import copy
 import json
 import logging
+import sys
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,12 +14,14 @@ import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from imn_world_model.agreement import LEAST_IMAGES, MAX_IMAGES, search_agreement
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.config import to_dict
 from imn_world_model.data.frames import load_frames
 from imn_world_model.errors import UserError
-from imn_world_model.evaluate import search_agreement
+from imn_world_model.hardware import add_accelerator_option, device_for
 from imn_world_model.inference import FORMAT_VERSION, OUTPUTS
 from imn_world_model.metrics import name_identities
 from imn_world_model.model import IndependentModularNetwork
@@ -31,7 +34,6 @@ OPSET = 18
 # Share of validation images that fall below the novelty threshold, by construction.
 FALSE_ALARM_RATE = 0.01
 MAX_CALIBRATION_IMAGES = 2000
-LEAST_COMPARED_IMAGES, MAX_COMPARED_IMAGES = 16, 256
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Calibration:
 
 
 @torch.no_grad()
-def calibrate(network: nn.Module, images: np.ndarray) -> Calibration:
+def calibrate(network: nn.Module, images: np.ndarray, progress: bool = False) -> Calibration:
     """
     Threshold and temperature from images that training did not see.
 
@@ -105,15 +107,19 @@ def calibrate(network: nn.Module, images: np.ndarray) -> Calibration:
 
     :param network: a :class:`DeployedNetwork`.
     :param images: (K, S, S, 3) uint8.
+    :param progress: whether to show a bar.
     """
     if len(images) == 0:
         return Calibration(float('-inf'), 1.0)
     scores, leads = [], []
-    for part in torch.from_numpy(np.ascontiguousarray(images)).split(64):
-        _, score, identity_scores, *_ = network(part)
-        scores.append(score)
+    device = next(network.parameters()).device
+    for part in tqdm(torch.from_numpy(np.ascontiguousarray(images)).split(64),
+                     desc='novelty and confidence', unit=' batches', disable=not progress,
+                     leave=False):
+        _, score, identity_scores, *_ = network(part.to(device))
+        scores.append(score.cpu())
         best = identity_scores.topk(min(2, identity_scores.shape[1]), dim=1).values
-        leads.append(best[:, 0] - best[:, -1])
+        leads.append((best[:, 0] - best[:, -1]).cpu())
     threshold = float(np.quantile(torch.cat(scores).numpy(), FALSE_ALARM_RATE))
     lead = float(torch.cat(leads).median())
     return Calibration(threshold, max(lead / float(np.log(0.99 / 0.01)), 1e-3))
@@ -245,9 +251,12 @@ def main(arguments: list[str] | None = None) -> None:
                         help='wide layers in half precision: half the file, for GPUs')
     parser.add_argument('--keep-run', type=Path, metavar='DIR',
                         help='also keep what evaluate needs of the run, a third of its size')
+    add_accelerator_option(parser)
     options = parser.parse_args(arguments)
 
+    device = device_for(options.accelerator)
     run = load_run(options.run)
+    run.network.to(device)
     n = run.config.model.num_identities
     if options.labels and len(options.labels) != n:
         raise UserError(f'--labels has {len(options.labels)} names for {n} identities')
@@ -266,10 +275,12 @@ def main(arguments: list[str] | None = None) -> None:
         search |= strategy.facts()
     deployed = DeployedNetwork(run.network, strategy).eval()
     if options.strategy == 'fast' and len(images):
-        count = max(LEAST_COMPARED_IMAGES, MAX_COMPARED_IMAGES * 5 // n)     # all n are decoded
+        # Without a recognizer all n are decoded.
+        count = MAX_IMAGES if run.network.recognizer else max(LEAST_IMAGES, MAX_IMAGES * 5 // n)
         few = images[np.random.default_rng(0).permutation(len(images))[:count]]
-        search['agreement'] = search_agreement(run.network, few, strategy)
-    calibration = calibrate(deployed, images)
+        search['agreement'] = search_agreement(run.network, few, strategy, until_settled=True,
+                                               progress=True)
+    calibration = calibrate(deployed, images, progress=True)
     labels = options.labels or [f'identity {j}' for j in range(n)]
     if options.label:
         # A name is read off all but the test images: a log has few clips for validation.
@@ -278,7 +289,9 @@ def main(arguments: list[str] | None = None) -> None:
         labels = name_identities(
             observe(run.network, frames.images[named], strategy=strategy).identity,
             frames.labels[options.label][named], frames.label_names[options.label], n)
+    deployed.cpu()                                    # traced and checked there
     precision = 'float16' if options.float16 else 'float32'
+    print(f'writing {options.out} and checking it against torch ...', file=sys.stderr)
     metadata = run_metadata(run, options.out.stem, labels, calibration, search, precision)
     export_onnx(run.network, options.out, metadata, images[:16], strategy, precision)
     if options.keep_run:

@@ -1,48 +1,40 @@
-"""Which hardware and precision a training runs on, checked before anything else is done."""
-import logging
-from typing import Any
+"""What torch computes on: the ``--accelerator`` of every command, and how many threads."""
+import argparse
 
-import lightning
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+import torch
 
+from imn_world_model.cores import usable_cores
 from imn_world_model.errors import UserError
 
-# What Lightning raises for hardware that is not there and for options it does not know.
-REFUSALS = (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError)
+ACCELERATORS = ('auto', 'cpu', 'gpu')
 
 
-def lightning_options(accelerator: str, devices: int, nodes: int,
-                      precision: str) -> dict[str, Any]:
+def add_accelerator_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--accelerator`` as every command has it."""
+    parser.add_argument('--accelerator', default='auto',
+                        help='cpu, gpu or auto (default: a GPU where there is one)')
+
+
+def device_for(accelerator: str) -> torch.device:
     """
-    Lightning's options of hardware and precision.
+    Where to compute; also keeps torch from starting more threads than there are cores.
 
-    :param accelerator: its name of the hardware.
-    :param devices: processes on each machine.
-    :param nodes: machines.
-    :param precision: its name, such as ``32-true``.
-    :raises UserError: when this machine cannot do that.
+    :param accelerator: ``cpu``, ``gpu`` (or ``cuda``), or ``auto``.
+    :raises UserError: for another name, or when there is no GPU.
     """
-    for name, value in (('--devices', devices), ('--nodes', nodes)):
-        if value < 1:
-            raise UserError(f'{name} is {value}; it must be at least 1')
-    options: dict[str, Any] = {
-        'accelerator': accelerator, 'devices': devices, 'num_nodes': nodes,
-        'strategy': 'ddp' if devices * nodes > 1 else 'auto', 'precision': precision,
-        'deterministic': 'warn' if accelerator == 'cpu' else None}
-    logger = logging.getLogger('lightning.pytorch')
-    level = logger.level
-    logger.setLevel(logging.ERROR)                    # the real trainer says it all again
-    try:
-        lightning.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                          enable_model_summary=False, **options)
-    except REFUSALS as error:
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
-        given = (('--accelerator', accelerator, 'auto'), ('--devices', devices, 1),
-                 ('--nodes', nodes, 1), ('train.precision', precision, '32-true'))
-        asked = ', '.join(f'{name} {value}' for name, value, usual in given if value != usual)
-        usual = ', '.join(f'{name} {usual}' for name, _, usual in given)
-        raise UserError(f'{asked or "training"} does not work on this machine ({cause}); the '
-                        f'defaults are {usual}') from error
-    finally:
-        logger.setLevel(level)
-    return options
+    limit_threads()
+    if accelerator not in (*ACCELERATORS, 'cuda'):
+        raise UserError(f"--accelerator '{accelerator}' is not known; choose from "
+                        f'{", ".join(ACCELERATORS)}')
+    found = torch.cuda.is_available()
+    if accelerator in ('gpu', 'cuda') and not found:
+        raise UserError(f'--accelerator {accelerator}: torch finds no GPU (is its driver '
+                        'installed, and a torch built for it?); use --accelerator cpu')
+    return torch.device('cuda' if found and accelerator != 'cpu' else 'cpu')
+
+
+def limit_threads() -> None:
+    """Let torch start no more threads than this process has cores."""
+    cores = usable_cores()
+    if torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)

@@ -1,7 +1,6 @@
 """``python -m imn_world_model.infer``: the node's answers, offline, one JSON object a frame."""
 import argparse
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -15,12 +14,15 @@ import numpy as np
 from tqdm import tqdm
 
 from imn_world_model.cli import FULL, atomic_path, run_cli
+from imn_world_model.cores import usable_cores
 from imn_world_model.data.raw import RawFrame, Source, SourceReport
 from imn_world_model.data.regions import Regions, cut, finder
 from imn_world_model.data.sources import find_sources, read_frames
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel, Winner
 
+# ONNX Runtime's providers for what the other commands call accelerators.
+ACCELERATORS = {'auto': None, 'cpu': ['cpu'], 'gpu': ['cuda']}
 # Answers that are written; the reconstruction is a picture, not a line.
 KEYS = ('identity', 'score', 'identity_scores', 'active', 'transform', 'module_transforms',
         'latent_mean', 'latent_variance', 'label', 'confidence', 'novel')
@@ -71,7 +73,7 @@ def _prepared(model: ImnModel, source: Source, topics: tuple[str, ...],
             return error
 
     frames = enumerate(read_frames(source, topics, None, report))
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         waiting: deque[tuple[int, RawFrame, Future]] = deque()
 
         def finish() -> Iterator[tuple[dict[str, Any], np.ndarray]]:
@@ -87,7 +89,7 @@ def _prepared(model: ImnModel, source: Source, topics: tuple[str, ...],
 
         for index, frame in frames:
             waiting.append((index, frame, pool.submit(load, frame)))
-            if len(waiting) > 2 * (os.cpu_count() or 1):
+            if len(waiting) > 2 * usable_cores():
                 yield from finish()
         while waiting:
             yield from finish()
@@ -147,10 +149,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--batch', type=int, default=16, help='frames per inference')
     parser.add_argument('--providers', nargs='+', metavar='NAME',
                         help='tensorrt, cuda, cpu, best first (default: what is installed)')
+    parser.add_argument('--accelerator', choices=tuple(ACCELERATORS), default='auto',
+                        help='in place of --providers: cpu, gpu (CUDA) or auto')
     options = parser.parse_args(arguments)
     if options.batch < 1:
         raise UserError(f'--batch is {options.batch}; it must be at least 1')
-    model = ImnModel(options.model, options.providers)
+    model = ImnModel(options.model, options.providers or ACCELERATORS[options.accelerator])
     notes: list[str] = []
     sources = find_sources(options.data, notes)
     for note in notes:

@@ -41,7 +41,7 @@ class Observation:
 def observe(network: IndependentModularNetwork, images: np.ndarray,
             keep_recon: bool = False, strategy: Strategy = coarse_to_fine) -> Observation:
     """
-    Run a network over images.
+    Run a network over images, on the device that it is on.
 
     :param network: in evaluation mode.
     :param images: (K, S, S, 3) uint8, K at least 1.
@@ -49,13 +49,14 @@ def observe(network: IndependentModularNetwork, images: np.ndarray,
     :param strategy: how winners are found.
     """
     rows: list[tuple[np.ndarray, ...]] = []
-    for image in _batches(images):
+    for image in _batches(images, network.masks.device):
         output = network(image, strategy)
         encoding = output.encoding
         error = (output.recon.clamp(0, 1) - network.reduced(image)).square().mean((1, 2, 3))
         recon = to_uint8(output.recon) if keep_recon else np.zeros((len(image), 0), np.uint8)
-        rows.append((output.identity.numpy(), output.subset.numpy(), output.score.numpy(),
-                     encoding.mu.flatten(1).numpy(), encoding.kl.numpy(), error.numpy(), recon))
+        values = (output.identity, output.subset, output.score, encoding.mu.flatten(1),
+                  encoding.kl, error)
+        rows.append((*(value.cpu().numpy() for value in values), recon))
     return Observation(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 
@@ -68,13 +69,13 @@ def latent_means(network: IndependentModularNetwork, images: np.ndarray) -> np.n
     :param images: (K, S, S, 3) uint8, K at least 1.
     :return: (K, m*L) posterior means.
     """
-    return np.concatenate([network.encode(image).mu.flatten(1).numpy()
-                           for image in _batches(images)])
+    return np.concatenate([network.encode(image).mu.flatten(1).cpu().numpy()
+                           for image in _batches(images, network.masks.device)])
 
 
-def _batches(images: np.ndarray) -> Iterator[torch.Tensor]:
+def _batches(images: np.ndarray, device: torch.device) -> Iterator[torch.Tensor]:
     """:return: (B, 3, S, S) float32 in [0, 1], batch after batch."""
     count = min(BATCH, max(1, BATCH_PIXELS // images[0, ..., 0].size))
     for start in range(0, len(images), count):
         part = torch.from_numpy(np.ascontiguousarray(images[start:start + count]))
-        yield part.movedim(-1, 1).float() / 255.0
+        yield part.to(device).movedim(-1, 1).float() / 255.0

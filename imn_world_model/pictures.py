@@ -20,7 +20,7 @@ ROUND = 0.3
 
 def to_uint8(image: Tensor) -> np.ndarray:
     """:return: (..., H, W, 3) uint8 RGB of (..., 3, H, W) about [0, 1]."""
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).numpy()
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
 
 
 def grid(rows: list[np.ndarray]) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from imn_world_model.cores import usable_cores
 from imn_world_model.errors import UserError
 
 # Short names that users write for ONNX Runtime's providers, best first.
@@ -147,7 +148,7 @@ def _open(path: Path, wanted: Sequence[str] | None,
           threads: int) -> tuple[onnxruntime.InferenceSession, bool]:
     """:return: the session on the first provider that starts, and whether it records graphs."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or usable_cores()
     options.log_severity_level = 3                    # its warnings are for graph authors
     # Threads that spin while they wait would keep a core busy on an idle robot.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')

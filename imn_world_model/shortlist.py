@@ -1,4 +1,5 @@
 """The deployed search: the winner of Eq. (9) from two sketches and a few full decodes."""
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ from imn_world_model.observe import observe
 from imn_world_model.score import REFERENCE_PIXELS
 from imn_world_model.winner import (
     Answer,
+    Chosen,
     Question,
+    Reading,
     candidate_scores,
     coarse_errors,
+    coarse_reading,
     image_errors,
     preselect,
 )
@@ -35,12 +39,20 @@ SAME_IDENTITY = 0.999
 SAME_SUBSET = 0.995
 # Share of the calibration images that the sketches are fitted to; the rest choose the effort. 250
 # images could not tell 99.8 % from 99.9 %.
-FITTING = 0.4
+FITTING = 0.3
 # Pictures that the components are taken from.
 PICTURES = 2000
 RIDGE = 1e-6
 BATCH = 32
-FIT_IMAGES = 2500
+FIT_IMAGES = 2000
+# Images whose candidates are all decoded. Of the others only those so many are that a sketch
+# fitted to the first ones ranks best: more than any effort decodes.
+ALL_DECODED = 192
+WIDE = 32
+# Stands for an infinite loss where differences are taken.
+NEVER = 1e12
+# Images at a time when searches are compared.
+OBSERVED = 128
 # Subsets looked at: at most so many, the commonest winners, so that cost does not grow as 2**m.
 MAX_SUBSETS = 24
 
@@ -113,13 +125,11 @@ class Shortlist(nn.Module):
     def forward(self, decoder: Decoder, question: Question) -> Answer:
         """Answer as every strategy does; scores are those of full decodes."""
         image = question.image
-        wanted = image.flatten(1) @ self.components - self.origin        # (B, r)
-        outside = self._outside(question, wanted)                        # (B, 1)
-        scale = REFERENCE_PIXELS / (image.shape[-2] * image.shape[-1])
+        wanted, cost = self.comparison(question)
         subset_T = subset_transforms(question.comp_T)
         chosen = preselect(decoder, question, subset_T[:, -1],
-                           lambda hidden: question.image_price(
-                               scale * (self.first(hidden, wanted) + outside)))
+                           lambda hidden: cost(self.first(hidden, wanted)),
+                           lambda: Reading(self.first.readout, wanted - self.first.bias, cost))
         subset_T = subset_T[:, self.subsets]
         hidden = chosen.hidden_of_candidates(decoder, question, subset_T)
         n = hidden.shape[2]                                              # those looked at
@@ -131,12 +141,12 @@ class Shortlist(nn.Module):
         number = torch.arange(hidden.shape[1], device=image.device)
         number = number.expand(image.shape[0], -1)                       # not len(): it is dynamic
 
-        guess = question.image_price(scale * (self.first(hidden, wanted) + outside)) + price
+        guess = cost(self.first(hidden, wanted)) + price
         kept = _shortlist(guess, number % n, n, self.num_second)
         number, price = number.gather(1, kept), price.gather(1, kept)
         cells = decoder.cells(_rows(hidden, kept))                       # (B, K, features)
 
-        guess = question.image_price(scale * (self.second(cells, wanted) + outside)) + price
+        guess = cost(self.second(cells, wanted)) + price
         kept = _shortlist(guess, number % n, n, self.num_full)
         number, price = number.gather(1, kept), price.gather(1, kept)
 
@@ -149,12 +159,42 @@ class Shortlist(nn.Module):
         best = _best_of_each(loss, identity, n)                          # (B, n)
         return chosen.answer(loss.gather(1, best), subset.gather(1, best))
 
-    def _outside(self, question: Question, wanted: Tensor) -> Tensor | float:
-        """:return: (B, 1), squared error that no sketch sees; 0 where only differences count."""
-        if question.image_scale is None:
-            return 0.0
-        whole = (question.image.flatten(1) - self.mean).square().sum(1, keepdim=True)
-        return (whole - wanted.square().sum(1, keepdim=True)).clamp(min=0.0)
+    def wide_scores(self, decoder: Decoder, question: Question, chosen: Chosen,
+                    hidden: Tensor) -> Tensor:
+        """
+        Scores of the candidates that the first sketch ranks best.
+
+        :param hidden: (B, P, K, hidden), of all subsets and the chosen identities.
+        :return: (B, P, K), minus infinity for those that were not decoded.
+        """
+        wanted, cost = self.comparison(question)
+        price = question.price[:, :, None] + torch.zeros_like(hidden[..., 0])
+        if question.identity_price is not None:
+            price = price + chosen.price(question.identity_price)[:, None]
+        price, flat = price.flatten(1), hidden.flatten(1, 2)             # (B, P*K)
+        guess = cost(self.first(flat, wanted)) + price
+        kept = guess.topk(min(self.num_full, guess.shape[1]), dim=1, largest=False).indices
+        errors = image_errors(decoder, decoder.cells(_rows(flat, kept)),
+                              decoder.nested(question.image))
+        score = -(question.image_price(errors) + price.gather(1, kept))
+        every = torch.full_like(price, -torch.inf).scatter(1, kept, score)
+        return every.unflatten(1, hidden.shape[1:3])
+
+    def comparison(self, question: Question) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """
+        What sketches are compared with.
+
+        :return: (B, r), the image's components, and from a sketch's squared errors (B, K) to what
+            the image errors cost.
+        """
+        image = question.image
+        scale = REFERENCE_PIXELS / (image.shape[-2] * image.shape[-1])
+        wanted = image.flatten(1) @ self.components - self.origin        # (B, r)
+        outside: Tensor | float = 0.0                 # no matter where only differences count
+        if question.image_scale is not None:
+            whole = (image.flatten(1) - self.mean).square().sum(1, keepdim=True)
+            outside = (whole - wanted.square().sum(1, keepdim=True)).clamp(min=0.0)
+        return wanted, lambda error: question.image_price(scale * (error + outside))
 
 
 def _best_of_each(loss: Tensor, identity: Tensor, n: int) -> Tensor:
@@ -204,33 +244,80 @@ def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
     The hessian form's random price is left out, as it is from the deployed model.
 
     :param network: trained.
-    :param images: (K, S, S, 3) uint8 of the training split, K at least 1; 2,500 do.
+    :param images: (K, S, S, 3) uint8 of the training split, K at least 1; 2,000 do.
     :param progress: whether to show a bar.
     """
     decoder = network.decoder
     found: list[Tensor] = []
     rows: list[Tensor] = []
+    rough: Shortlist | None = None
 
     def record(_: Decoder, question: Question) -> Answer:
         subset_T = subset_transforms(question.comp_T)
         # Of many identities those that do best with all modules: the others never win.
-        chosen = preselect(decoder, question, subset_T[:, -1], coarse_errors(decoder, question))
+        chosen = preselect(decoder, question, subset_T[:, -1], coarse_errors(decoder, question),
+                           lambda: coarse_reading(decoder, question, subset_T[:, -1]))
         hidden = chosen.hidden_of_candidates(decoder, question, subset_T)
-        scores = candidate_scores(decoder, question, chosen, hidden)     # (B, P, K)
+        if rough is None:
+            scores = candidate_scores(decoder, question, chosen, hidden)     # (B, P, K)
+        else:
+            scores = rough.wide_scores(decoder, question, chosen, hidden)
         best = scores.flatten(1).topk(min(FITTED, scores[0].numel()), dim=1).indices
         rows.append(_rows(hidden.flatten(1, 2), best))                   # (B, FITTED, hidden)
-        found.append(scores.argmax(1))                                   # (B, K)
-        return chosen.answer(-scores.amax(1), scores.argmax(1))
+        score, subset = scores.max(1)                                    # (B, K)
+        winner = score.argmax(1, keepdim=True)
+        # An identity that was hardly decoded tells little of which subsets are good.
+        found.append((subset if rough is None else subset.gather(1, winner)).flatten())
+        return chosen.answer(-score.clamp(min=-NEVER), subset)
 
-    parts = np.array_split(images, -(-len(images) // BATCH))
-    seen_parts = [observe(network, part, strategy=record)
-                  for part in tqdm(parts, desc='search', unit=' batches', disable=not progress)]
+    seen_parts = []
+    start = 0
+    with tqdm(total=len(images), desc='fast search: decoding candidates', unit=' images',
+              disable=not progress) as bar:
+        while start < len(images):
+            if start >= ALL_DECODED and rough is None:
+                every = torch.arange(len(network.masks), device=network.masks.device)
+                first = _sketches(decoder, torch.cat(rows).flatten(0, 1))
+                rough = Shortlist(every, *first, WIDE, WIDE)
+            part = images[start:start + BATCH]
+            seen_parts.append(observe(network, part, strategy=record))
+            start += len(part)
+            bar.update(len(part))
     identity = np.concatenate([part.identity for part in seen_parts])
     subset = np.concatenate([part.subset for part in seen_parts])
     for_fit = max(1, int(FITTING * len(images)))
-    hidden = torch.cat(rows)[:for_fit].flatten(0, 1)                     # (N, hidden)
-    hidden = hidden[torch.randperm(len(hidden), generator=torch.Generator().manual_seed(0))]
+    sketches = _sketches(decoder, torch.cat(rows)[:for_fit].flatten(0, 1))
+    subsets, wins = torch.cat(found).unique(return_counts=True)
+    kept = subsets[wins.argsort(descending=True)[:MAX_SUBSETS]].sort().values
 
+    start = for_fit if for_fit < len(images) else 0
+    for effort in tqdm(EFFORTS, desc='fast search: how much effort', disable=not progress,
+                       leave=False):
+        shortlist = Shortlist(kept, *sketches, *effort)
+        if _enough(network, images[start:], shortlist, identity[start:], subset[start:]):
+            break
+    return shortlist
+
+
+def _enough(network: IndependentModularNetwork, images: np.ndarray, shortlist: Shortlist,
+            identity: np.ndarray, subset: np.ndarray) -> bool:
+    """:return: whether a search finds enough winners (K,); no more are tried than settle it."""
+    other_identity, other = 0, 0
+    for start in range(0, len(images), OBSERVED):
+        rows = slice(start, start + OBSERVED)
+        seen = observe(network, images[rows], strategy=shortlist)
+        same = seen.identity == identity[rows]
+        other_identity += int((~same).sum())
+        other += int((~(same & (seen.subset == subset[rows]))).sum())
+        if (other_identity > (1 - SAME_IDENTITY) * len(images)
+                or other > (1 - SAME_SUBSET) * len(images)):
+            return False
+    return True
+
+
+def _sketches(decoder: Decoder, hidden: Tensor) -> tuple[Tensor, Tensor, Sketch, Sketch]:
+    """:return: components, mean, first and second sketch, fitted to first layers (N, hidden)."""
+    hidden = hidden[torch.randperm(len(hidden), generator=torch.Generator().manual_seed(0))]
     pictures = decoder.image(hidden[:PICTURES]).flatten(1)
     mean = pictures.mean(0)
     torch.manual_seed(0)                              # of the random projection inside
@@ -240,24 +327,13 @@ def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
                         for part in hidden.split(500)])                  # (N, r)
     first = Sketch(_least_squares(hidden, wanted))
     second = Sketch(_least_squares(decoder.cells(hidden), wanted))
-    subsets, wins = torch.cat(found).unique(return_counts=True)
-    kept = subsets[wins.argsort(descending=True)[:MAX_SUBSETS]].sort().values
-
-    start = for_fit if for_fit < len(images) else 0
-    for effort in EFFORTS:
-        shortlist = Shortlist(kept, components, mean, first, second, *effort)
-        seen = observe(network, images[start:], strategy=shortlist)
-        same = seen.identity == identity[start:]
-        if (same.mean() >= SAME_IDENTITY
-                and (same & (seen.subset == subset[start:])).mean() >= SAME_SUBSET):
-            break
-    return shortlist
+    return components, mean, first, second
 
 
 def _least_squares(features: Tensor, wanted: Tensor) -> Tensor:
     """:return: (features + 1, r), from features (N, features) and 1 to ``wanted`` (N, r)."""
-    ones = torch.ones(len(features), 1)
+    ones = torch.ones_like(features[:, :1])
     inputs = torch.cat((features, ones), dim=1).double()
     gram = inputs.T @ inputs
-    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
     return torch.linalg.solve(gram + ridge, inputs.T @ wanted.double()).float()

@@ -35,7 +35,7 @@ from imn_world_model.data.frames import DataOptions, Frames, ImageRows, load_fra
 from imn_world_model.data.sequences import MODES
 from imn_world_model.discovery import Discoverer, Discovery, views_for
 from imn_world_model.errors import UserError
-from imn_world_model.hardware import lightning_options
+from imn_world_model.hardware import add_accelerator_option, limit_threads
 from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
 from imn_world_model.pictures import write_pictures
 from imn_world_model.preprocess import Crop
@@ -48,6 +48,7 @@ from imn_world_model.run import (
     save_tensors,
     write_run,
 )
+from imn_world_model.trainer import lightning_options
 
 USUAL_PRESET = 'clips'
 TRAIN, VALIDATION = 0, 1
@@ -315,11 +316,12 @@ def main(arguments: list[str] | None = None) -> None:
                              '(auto), all of a folder, or none')
     parser.add_argument('--label', help='label that the ID classifier learns (preset '
                                         'id_classifier only; default: shape)')
-    parser.add_argument('--accelerator', default='auto', help='cpu, gpu or auto')
+    add_accelerator_option(parser)
     parser.add_argument('--devices', type=int, default=1, help='processes on each machine')
     parser.add_argument('--nodes', type=int, default=1, help='machines')
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
     options = parser.parse_args(arguments)
+    limit_threads()
     if options.quiet:
         logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
     # Lightning's advice on worker counts and metric names is for its developers.

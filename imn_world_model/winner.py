@@ -69,8 +69,14 @@ class Answer:
     subset: Tensor
 
 
-# Identities that a fast search looks at with every subset.
+# Identities that a fast search looks at with every subset, and before that with all modules.
 MAX_IDENTITIES = 8
+MAX_SKETCHED = 64
+# Subsets of an identity that the early head ranks best and training decodes. With one 1.2 % of the
+# winners of export/shapes3d_run were others, with two none of 256.
+TRIED = 2
+# Numbers of a picture in the outline, by which many more are compared.
+OUTLINE = 32
 
 Strategy = Callable[[Decoder, Question], Answer]
 
@@ -99,6 +105,40 @@ def exhaustive_scores(decoder: Decoder, question: Question, chunk: int = 31) -> 
                  for part in number.split(chunk, dim=1)]
         loss = loss + torch.cat(parts, 1).unflatten(1, (num_subsets, n))
     return -loss
+
+
+def exhaustive_winner(decoder: Decoder, question: Question, chunk: int = 512) -> Answer:
+    """
+    The winner of :func:`exhaustive`, without decoding what cannot win.
+
+    No image error is below 0: a candidate whose other prices alone are above the loss of one that
+    was decoded needs no decode. The winner is exact; identities that cannot win get a bound on
+    their score.
+
+    :param chunk: candidates decoded at once, a bound on memory.
+    """
+    first = coarse_to_fine(decoder, question)
+    subset_T = subset_transforms(question.comp_T)
+    n, num_subsets = len(question.identity_T), subset_T.shape[1]
+    bound = question.price[:, :, None].expand(-1, -1, n)                 # (B, P, n)
+    if question.identity_price is not None:
+        bound = bound + question.identity_price[:, None]
+    loss = bound.flatten(1).clone()                                      # (B, P*n)
+    known = -first.identity_scores.amax(1)
+    image, candidate = (loss <= known[:, None] * (1.0 + 1e-6)).nonzero(as_tuple=True)
+    target = decoder.nested(question.image)
+    for at, number in zip(image.split(chunk), candidate.split(chunk), strict=True):
+        subset, identity = number // n, number % n
+        cells = decoder.cells(decoder.hidden(subset_T[at, subset] @ question.identity_T[identity]))
+        error = image_errors(decoder, cells[:, None], target[at])[:, 0]
+        loss[at, number] += question.image_price(error)
+    if question.decoded_price is not None:
+        every = torch.arange(num_subsets * n, device=loss.device).expand_as(loss)
+        loss = loss + torch.cat([question.decoded_price(part // n, part % n)
+                                 for part in every.split(31, dim=1)], 1)
+    # A bound that was not decoded lies above the known loss: it never wins.
+    score, subset = (-loss).unflatten(1, (num_subsets, n)).max(dim=1)
+    return Answer(score, subset)
 
 
 def candidate_scores(decoder: Decoder, question: Question, chosen: 'Chosen', hidden: Tensor,
@@ -145,19 +185,49 @@ def coarse_to_fine(decoder: Decoder, question: Question) -> Answer:
     """
     subset_T = subset_transforms(question.comp_T)
     coarse_error = coarse_errors(decoder, question)
-    chosen = preselect(decoder, question, subset_T[:, -1], coarse_error)
+    chosen = preselect(decoder, question, subset_T[:, -1], coarse_error,
+                       lambda: coarse_reading(decoder, question, subset_T[:, -1]))
     hidden = chosen.hidden_of_candidates(decoder, question, subset_T)      # (B, P, K, hidden)
     guess = coarse_error(hidden) + question.price[:, :, None]
-    subset = guess.argmin(dim=1)                                           # (B, K)
-    index = subset[:, None, :, None].expand(-1, -1, -1, hidden.shape[-1])
-    best = hidden.gather(1, index).squeeze(1)                              # (B, K, hidden)
-    errors = image_errors(decoder, decoder.cells(best), decoder.nested(question.image))
-    loss = question.image_price(errors) + question.price.gather(1, subset)
+    subset = guess.topk(min(TRIED, guess.shape[1]), dim=1, largest=False).indices   # (B, T, K)
+    best = hidden.gather(1, subset[..., None].expand(-1, -1, -1, hidden.shape[-1]))
+    errors = image_errors(decoder, decoder.cells(best.flatten(1, 2)),
+                          decoder.nested(question.image))                  # (B, T*K)
+    price = question.price[:, :, None].expand_as(guess).gather(1, subset)  # (B, T, K)
+    loss = question.image_price(errors.unflatten(1, subset.shape[1:])) + price
     if question.identity_price is not None:
-        loss = loss + chosen.price(question.identity_price)
+        loss = loss + chosen.price(question.identity_price)[:, None]
     if question.decoded_price is not None:
-        loss = loss + question.decoded_price(subset, chosen.identity.expand_as(subset))
+        identity = chosen.identity[:, None].expand_as(subset)
+        loss = loss + question.decoded_price(subset.flatten(1), identity.flatten(1)).view_as(loss)
+    loss, place = loss.min(dim=1)                                          # (B, K)
+    subset = subset.gather(1, place[:, None]).squeeze(1)
+    if torch.is_autocast_enabled(loss.device.type) and loss.shape[1] > 1:
+        loss = _sharpened(decoder, question, chosen, subset_T, loss, subset)
     return chosen.answer(loss, subset)
+
+
+def _sharpened(decoder: Decoder, question: Question, chosen: 'Chosen', subset_T: Tensor,
+               loss: Tensor, subset: Tensor) -> Tensor:
+    """
+    The two best identities' losses anew, in single precision: they decide.
+
+    :param loss: (B, K), in half precision.
+    :param subset: (B, K), of each identity.
+    """
+    with torch.autocast(loss.device.type, enabled=False):
+        two = _least(loss, 2)                                              # (B, 2)
+        image = torch.arange(len(loss), device=loss.device)[:, None]
+        number = subset.gather(1, two)
+        identity = chosen.identity.expand_as(loss).gather(1, two)
+        hidden = decoder.hidden(subset_T[image, number] @ question.identity_T[identity])
+        errors = image_errors(decoder, decoder.cells(hidden), decoder.nested(question.image))
+        price = question.image_price(errors) + question.price.gather(1, number)
+        if question.identity_price is not None:
+            price = price + question.identity_price.gather(1, identity)
+        if question.decoded_price is not None:
+            price = price + question.decoded_price(number, identity)
+    return loss.scatter(1, two, price.to(loss.dtype))
 
 
 @dataclass(frozen=True)
@@ -186,7 +256,7 @@ class Chosen:
         if self.guess is None:
             return decoder.hidden_of_candidates(subset_T, question.identity_T)
         identity_T = question.identity_T[self.identity]                    # (B, K, u, u)
-        return decoder.hidden(subset_T[:, :, None] @ identity_T[:, None])
+        return decoder.hidden(products(subset_T, identity_T))
 
     def price(self, identity_price: Tensor) -> Tensor:
         """:return: (B, K), the chosen identities' part of prices (B, n)."""
@@ -211,23 +281,117 @@ class Chosen:
                       every.scatter(1, self.identity, subset))
 
 
+def products(left: Tensor, right: Tensor) -> Tensor:
+    """
+    Every product of two sets of matrices, by one large matrix product for each image.
+
+    :param left: (B, P, u, u).
+    :param right: (B, K, u, u).
+    :return: (B, P, K, u, u).
+    """
+    sizes = left.shape[1], left.shape[2], right.shape[1], right.shape[3]
+    side_by_side = right.transpose(1, 2).flatten(2)                      # (B, u, K*u)
+    product = left.flatten(1, 2) @ side_by_side                          # (B, P*u, K*u)
+    return product.unflatten(2, sizes[2:]).unflatten(1, sizes[:2]).transpose(2, 3)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """
+    A few numbers of a picture, read straight from the decoder's first layer.
+
+    :param weight: (hidden, r).
+    :param wanted: (B, r), what the image asks for, without the reading's bias.
+    :param cost: from squared errors (B, K) of the r numbers to what the image error costs.
+    """
+
+    weight: Tensor
+    wanted: Tensor
+    cost: Callable[[Tensor], Tensor]
+
+
 def preselect(decoder: Decoder, question: Question, whole_T: Tensor,
-              error: Callable[[Tensor], Tensor]) -> Chosen:
+              error: Callable[[Tensor], Tensor], reading: Callable[[], Reading]) -> Chosen:
     """
     The identities worth a look: all of a few, of many the best with all modules.
 
+    Of more than :data:`MAX_SKETCHED` only those whose :func:`outline` is best get so far.
+
     :param whole_T: (B, u, u), the product of all modules.
-    :param error: from first layers (B, n, hidden) to estimates (B, n) of what the image error
+    :param error: from first layers (B, K, hidden) to estimates (B, K) of what the image error
         costs.
+    :param reading: what the outline is made of, where it is needed.
     """
     n = len(question.identity_T)
     if n <= MAX_IDENTITIES:
         return Chosen(torch.arange(n, device=whole_T.device)[None])
-    guess = error(decoder.hidden(whole_T[:, None] @ question.identity_T))  # (B, n)
+    last = question.price.shape[1] - 1
+    whole_T = whole_T[:, None]                                           # (B, 1, u, u)
+    if n <= MAX_SKETCHED:
+        everything = products(whole_T, question.identity_T[None]).squeeze(1)
+        guess = error(decoder.hidden(everything))                        # (B, n)
+        if question.identity_price is not None:
+            guess = guess + question.identity_price
+        return Chosen(_least(guess, MAX_IDENTITIES), guess, last)
+    guess = outline(decoder, question, whole_T, reading())               # (B, n)
     if question.identity_price is not None:
         guess = guess + question.identity_price
-    best = guess.topk(MAX_IDENTITIES, dim=1, largest=False).indices
-    return Chosen(best, guess, question.price.shape[1] - 1)
+    some = _least(guess, MAX_SKETCHED)                                   # (B, 64)
+    hidden = decoder.hidden(products(whole_T, question.identity_T[some]).squeeze(1))
+    better = error(hidden)
+    if question.identity_price is not None:
+        better = better + question.identity_price.gather(1, some)
+    best = some.gather(1, _least(better, MAX_IDENTITIES))
+    return Chosen(best, guess.scatter(1, some, better), last)
+
+
+def _least(value: Tensor, count: int) -> Tensor:
+    return value.topk(count, dim=1, largest=False).indices
+
+
+def outline(decoder: Decoder, question: Question, whole_T: Tensor, reading: Reading) -> Tensor:
+    """
+    What each identity's picture costs, to first order about the mean identity.
+
+    The reading is a smooth function of the identity matrix; its derivative is one small matrix
+    for each image, and a product with all identities costs a tenth of their first layers.
+
+    :param whole_T: (B, 1, u, u), the product of all modules.
+    :return: (B, n).
+    """
+    centre = question.identity_T.mean(0)                                 # (u, u)
+    spread = (question.identity_T - centre).flatten(1)                   # (n, u*u)
+    before = decoder.first((whole_T @ centre).flatten(1))                # (B, hidden)
+    gate = before.sigmoid()
+    slope = gate * (1.0 + before * (1.0 - gate))                         # of SiLU
+    through = (slope[:, :, None] * reading.weight).mT @ decoder.first.weight   # (B, r, u*u)
+    matrices = through.unflatten(2, centre.shape)                        # (B, r, u, u)
+    change = (whole_T.mT @ matrices).flatten(2) @ spread.T               # (B, r, n)
+    value = (before * gate) @ reading.weight                             # (B, r)
+    missing = (reading.wanted - value)[:, :, None] - change              # (B, r, n)
+    return reading.cost(missing.square().sum(1))
+
+
+def coarse_reading(decoder: Decoder, question: Question, whole_T: Tensor) -> Reading:
+    """
+    The early head's reading: the directions in which the identities' coarse pictures differ most.
+
+    :param whole_T: (B, u, u), the product of all modules.
+    """
+    head = decoder.coarse_head
+    mean_T = whole_T.mean(0)
+    pictures = decoder.coarse(decoder.hidden(mean_T @ question.identity_T)).flatten(1)   # (n, c)
+    pictures = (pictures - pictures.mean(0)).float()
+    with torch.autocast(pictures.device.type, enabled=False):            # no half eigenvalues
+        _, directions = torch.linalg.eigh(pictures.T @ pictures)         # ascending
+    directions = directions[:, -OUTLINE:].to(head.weight.dtype)          # (c, r)
+    target = F.adaptive_avg_pool2d(question.image, decoder.coarse_size).flatten(1) - head.bias
+    wanted = target @ directions
+    centre = decoder.hidden(whole_T @ question.identity_T.mean(0)) @ head.weight.T - target
+    outside = centre.square().sum(1) - (centre @ directions).square().sum(1)
+    scale = REFERENCE_PIXELS / decoder.coarse_size ** 2
+    return Reading(head.weight.T @ directions, wanted,
+                   lambda error: question.image_price(scale * (error + outside[:, None])))
 
 
 def image_errors(decoder: Decoder, cells: Tensor, target: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from imn_world_model.bench import growth, novelty, training, winner
+from imn_world_model.bench import growth, many, novelty, training, winner
 from imn_world_model.bench.winner import on_device, untrained, untrained_shortlist
 from imn_world_model.config import preset
 from imn_world_model.rendering.unseen import KINDS
@@ -15,9 +15,17 @@ def test_growth_times_every_size_and_draws_it(tmp_path: Path, monkeypatch: pytes
                                               ) -> None:
     monkeypatch.setattr(growth, 'MODULES', (3, 5))
     monkeypatch.setattr(growth, 'IDENTITIES', (2, 5))
-    figures = growth.run(tmp_path / 'growth.png', seconds=0.1)
-    assert set(figures) == {f'm {m} n {n} {way} ms' for m, n in ((3, 5), (5, 5), (5, 2))
-                            for way in ('floor', 'fast', 'exhaustive')}
+    monkeypatch.setattr(growth, 'COMPARED', (3, 10))
+    monkeypatch.setattr(many, 'COMPARED', 20)
+    monkeypatch.setattr(many, 'FITTED', 40)
+    figures = growth.run(tmp_path / 'growth.png', seconds=0.1, steps=6)
+    assert {f'm {m} n {n} {way} ms' for m, n in ((3, 5), (5, 5), (5, 2))
+            for way in ('floor', 'fast', 'exhaustive')} <= set(figures)
+    assert {'n 5 / n 5, fast x', 'n 5 / n 5, training x', 'exported, n 5 / n 5 x'} <= set(figures)
+    for n in (3, 10):
+        for kind in ('with recognizer', 'without'):
+            for name in ('robot', 'training'):
+                assert 0 <= figures[f'n {n} {kind}, search of {name}: same identity'] <= 1
     assert figures['m 5 n 5 floor ms'] < figures['m 5 n 5 exhaustive ms']
     assert cv2.imread(str(tmp_path / 'growth.png')).std() > 5
 

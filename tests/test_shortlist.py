@@ -53,8 +53,9 @@ def test_shortlist_finds_the_winner_on_images_it_was_not_fitted_to(
     fresh = images(100, seed=1)
     found = search_agreement(network, fresh, fitted)
     assert found['identity'] >= 0.99 and found['identity_and_subset'] >= 0.97
-    # Where the early head of training is not good enough.
-    assert search_agreement(network, fresh, coarse_to_fine)['identity_and_subset'] < 0.95
+    # The early head of training is not as good.
+    rough = search_agreement(network, fresh, coarse_to_fine)
+    assert rough['identity_and_subset'] < found['identity_and_subset']
 
 
 @torch.no_grad()

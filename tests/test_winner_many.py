@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from imn_world_model.agreement import settled
+from imn_world_model.combine import subset_transforms
 from imn_world_model.config import preset
 from imn_world_model.data.frames import DataOptions
+from imn_world_model.decoder import Decoder
 from imn_world_model.evaluate import search_agreement
 from imn_world_model.export import Calibration, export_onnx, run_metadata
 from imn_world_model.identities import ClipMemory
@@ -16,7 +19,20 @@ from imn_world_model.inference import OUTPUTS, ImnModel
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.run import Run
 from imn_world_model.shortlist import fit_shortlist
-from imn_world_model.winner import MAX_IDENTITIES, Question, coarse_to_fine, exhaustive
+from imn_world_model.winner import (
+    MAX_IDENTITIES,
+    MAX_SKETCHED,
+    Answer,
+    Question,
+    coarse_errors,
+    coarse_reading,
+    coarse_to_fine,
+    exhaustive,
+    exhaustive_winner,
+    outline,
+    preselect,
+    products,
+)
 
 N = 30
 # Untrained decoders are wrong by thousands: the recognizer's word must count against that.
@@ -155,3 +171,94 @@ def test_level_of_errors_follows_training_and_is_kept(tmp_path: Path) -> None:
     assert 39 < float(network.image_level) < 50
     plain = preset('clips32')
     assert 'image_level' not in IndependentModularNetwork(plain.model, plain.loss).state_dict()
+
+
+def asked(network: IndependentModularNetwork, pixels: torch.Tensor) -> Question:
+    """:return: what a strategy is asked about images."""
+    kept: list[Question] = []
+
+    def keep(_: Decoder, question: Question) -> Answer:
+        kept.append(question)
+        zeros = torch.zeros(len(pixels), len(question.identity_T))
+        return Answer(zeros, zeros.long())
+
+    with torch.no_grad():
+        network.search(pixels, network.encode(pixels), keep)
+    return kept[0]
+
+
+def with_identities(network: IndependentModularNetwork, count: int, spread: float
+                    ) -> IndependentModularNetwork:
+    """:return: a copy without a recognizer and with as many identities, about a unit matrix."""
+    some = copy.deepcopy(network)
+    some.recognizer = None
+    u = network.config.matrix_size
+    noise = torch.randn(count, u, u, generator=torch.Generator().manual_seed(3))
+    some.identities.matrices = torch.nn.Parameter(torch.eye(u) + spread * noise)
+    return some
+
+
+@torch.no_grad()
+def test_outline_matches_the_early_head_to_first_order(network: IndependentModularNetwork
+                                                       ) -> None:
+    pixels = torch.from_numpy(images(6, seed=7)).movedim(-1, 1).float() / 255
+    errors = []
+    for spread in (1e-3, 2e-3):
+        some = with_identities(network, 20, spread)
+        question = asked(some, pixels)
+        whole_T = subset_transforms(question.comp_T)[:, -1]
+        hidden = some.decoder.hidden(whole_T[:, None] @ question.identity_T)
+        exact = coarse_errors(some.decoder, question)(hidden)
+        guess = outline(some.decoder, question, whole_T[:, None],
+                        coarse_reading(some.decoder, question, whole_T))
+        differ = (exact - exact.mean(1, keepdim=True)).abs().mean()
+        errors.append(float((guess - exact).abs().mean() / differ))
+    assert errors[0] < 0.05, errors
+
+
+@torch.no_grad()
+def test_preselection_of_very_many_holds_the_best(network: IndependentModularNetwork) -> None:
+    some = with_identities(network, 300, 0.1)
+    assert len(some.identities()) > MAX_SKETCHED
+    question = asked(some, torch.from_numpy(images(40, seed=7)).movedim(-1, 1).float() / 255)
+    whole_T = subset_transforms(question.comp_T)[:, -1]
+    error = coarse_errors(some.decoder, question)
+    exact = error(some.decoder.hidden(whole_T[:, None] @ question.identity_T))
+    chosen = preselect(some.decoder, question, whole_T, error,
+                       lambda: coarse_reading(some.decoder, question, whole_T))
+    best = exact.argmin(1, keepdim=True)
+    assert chosen.identity.shape == (40, MAX_IDENTITIES)
+    assert (chosen.identity == best).any(1).float().mean() >= 0.95
+    assert chosen.guess is not None
+    torch.testing.assert_close(chosen.guess.gather(1, chosen.identity),
+                               exact.gather(1, chosen.identity), rtol=1e-3, atol=1e-3)
+
+
+def test_products_matches_a_loop() -> None:
+    left, right = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 4, 4)
+    got = products(left, right)
+    for b in range(2):
+        for p in range(3):
+            for k in range(5):
+                torch.testing.assert_close(got[b, p, k], left[b, p] @ right[b, k])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('weight', [WEIGHT, 20.0])
+def test_exhaustive_winner_matches_exhaustive(network: IndependentModularNetwork,
+                                              weight: float) -> None:
+    one = copy.deepcopy(network)
+    one.loss_config = replace(network.loss_config, recognition_weight=weight)
+    pixels = torch.from_numpy(images(20, seed=4)).movedim(-1, 1).float() / 255
+    whole, short = one(pixels, exhaustive), one(pixels, exhaustive_winner)
+    assert torch.equal(whole.identity, short.identity)
+    assert torch.equal(whole.subset, short.subset)
+    torch.testing.assert_close(whole.score, short.score, rtol=1e-4, atol=1e-2)
+
+
+def test_comparison_stops_when_it_is_settled(network: IndependentModularNetwork) -> None:
+    same = search_agreement(network, images(200, seed=5), exhaustive_winner, until_settled=True)
+    assert same['identity'] == 1.0 and 16 < same['images'] < 120
+    assert not settled(30, 30) and settled(100, 100)
+    assert settled(10, 16)                            # bad beyond doubt
+    assert not settled(98, 100)

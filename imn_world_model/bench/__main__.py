@@ -1,10 +1,11 @@
 """``python -m imn_world_model.bench``: performance figures, as ratios measured side by side."""
 import argparse
 import json
-import os
 from pathlib import Path
 
 from imn_world_model.cli import atomic_path, run_cli
+from imn_world_model.cores import usable_cores
+from imn_world_model.hardware import add_accelerator_option, device_for
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,7 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--compare', type=int, default=0, metavar='N',
                         help='test images for that agreement (default: all)')
     parser.add_argument('--out', type=Path, default=Path('bench.json'), metavar='FILE.json')
+    add_accelerator_option(parser)
     options = parser.parse_args(arguments)
+    device = device_for(options.accelerator)
     parts = ('winner', 'growth', 'training', 'novelty', 'decode', 'node')
     everything = not (options.real or any(getattr(options, part) for part in parts))
     figures: dict[str, dict[str, float]] = {}
@@ -51,13 +54,13 @@ def main(arguments: list[str] | None = None) -> None:
                                    options.set, options.runs, options.rehearse)
     if options.winner or everything:
         from imn_world_model.bench import winner
-        figures['winner'] = winner.run(options.run, options.compare)
+        figures['winner'] = winner.run(options.run, options.compare, device.type)
     if options.growth or everything:
         from imn_world_model.bench import growth
         figures['growth'] = growth.run(options.out.with_suffix('.png'))
     if options.training or everything:
         from imn_world_model.bench import training
-        figures['training'] = training.run()
+        figures['training'] = training.run(accelerator=device.type)
     if options.novelty or everything:
         from imn_world_model.bench import novelty
         figures['novelty'] = novelty.run(options.model or novelty.MODEL)
@@ -67,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.node or everything:
         from imn_world_model.bench import node
         figures['node'] = node.run(options.model or node.MODEL)
-    print(f'| figure ({os.cpu_count()} cores) | value |\n|---|---|')
+    print(f'| figure ({usable_cores()} cores) | value |\n|---|---|')
     for part, values in figures.items():
         for name, value in values.items():
             print(f'| {part}: {name} | {value:.3g} |')

@@ -16,7 +16,8 @@ SECONDS = 60.0
 STEPS = 10
 
 
-def run(name: str = PRESET, seconds: float = SECONDS) -> dict[str, float]:
+def run(name: str = PRESET, seconds: float = SECONDS, accelerator: str = 'cpu'
+        ) -> dict[str, float]:
     """
     Time whole steps: forward, winner search, backward, optimiser.
 
@@ -25,6 +26,7 @@ def run(name: str = PRESET, seconds: float = SECONDS) -> dict[str, float]:
 
     :param name: preset.
     :param seconds: for all of it, roughly.
+    :param accelerator: Lightning's name of the hardware.
     :return: images per second by kind of step, and cost ratios ``x``.
     """
     logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
@@ -36,8 +38,8 @@ def run(name: str = PRESET, seconds: float = SECONDS) -> dict[str, float]:
     ways = {'plain Lie-group VAE': [f'train.single_identity_steps={alone}'],
             'fast search': [*choosing, 'train.search=fast'],
             'exhaustive search': [*choosing, 'train.search=exhaustive']}
-    times = compare({way: Steps(override(config, settings), image) for way, settings in
-                     ways.items()}, seconds, rounds=3)
+    times = compare({way: Steps(override(config, settings), image, accelerator)
+                     for way, settings in ways.items()}, seconds, rounds=3)
     figures = {f'{name} {way} images/s': STEPS * len(image) / value
                for way, value in times.items()}
     plain = times['plain Lie-group VAE']
@@ -64,9 +66,11 @@ class Steps:
 
     :param config: the whole run.
     :param image: (B, 3, H, W) in [0, 1].
+    :param accelerator: Lightning's name of the hardware.
     """
 
-    def __init__(self, config: Config, image: Tensor) -> None:
+    def __init__(self, config: Config, image: Tensor, accelerator: str = 'cpu') -> None:
+        self.accelerator = accelerator
         self.learner = Learner(config)
         self.batches: DataLoader = DataLoader(Repeated(image), batch_size=None)
 
@@ -74,5 +78,5 @@ class Steps:
         """Take the steps."""
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')                      # that nothing is logged or saved
-            lightning.Trainer(accelerator='cpu', barebones=True, max_steps=STEPS).fit(
+            lightning.Trainer(accelerator=self.accelerator, barebones=True, max_steps=STEPS).fit(
                 self.learner, self.batches)

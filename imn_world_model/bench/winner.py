@@ -11,11 +11,11 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from imn_world_model.agreement import search_agreement
 from imn_world_model.bench.timing import compare
 from imn_world_model.combine import candidate_transforms, subset_transforms
 from imn_world_model.config import Config, LossConfig, ModelConfig
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
-from imn_world_model.evaluate import search_agreement
 from imn_world_model.export import Calibration, DeployedNetwork, export_onnx, run_metadata
 from imn_world_model.inference import ImnModel
 from imn_world_model.model import IndependentModularNetwork
@@ -88,12 +88,13 @@ def untrained_shortlist(config: ModelConfig, network: IndependentModularNetwork)
                      sketch(expand.in_features), sketch(expand.out_features), *EFFORT)
 
 
-def run(path: Path | None = None, images: int = 0) -> dict[str, float]:
+def run(path: Path | None = None, images: int = 0, device: str = 'cuda') -> dict[str, float]:
     """
     Time per frame of each way, ratios, memory, agreement.
 
     :param path: a run folder; without it an untrained network of the base sizes.
     :param images: of the run's test split, on which the searches are compared; 0 for all.
+    :param device: of torch; ``cpu`` leaves GPUs alone.
     :return: figures by name; ``ms`` per frame, ``x`` ratios.
     """
     figures: dict[str, float] = {}
@@ -116,11 +117,12 @@ def run(path: Path | None = None, images: int = 0) -> dict[str, float]:
         _export_one_pass(network, files['floor'], size)
         # Not all of them: ONNX Runtime also lists providers that only send images elsewhere.
         available = onnxruntime.get_available_providers()
-        for provider in [name for name in PROVIDERS.values() if name in available]:
+        wanted = [CPU] if device == 'cpu' else PROVIDERS.values()
+        for provider in [name for name in wanted if name in available]:
             figures |= _timed(provider, files, network, size)
         for name, file in files.items():
             figures[f'memory of a process, {name}, batch 16, MiB'] = peak_memory(file, size)
-    if torch.cuda.is_available():
+    if device == 'cuda' and torch.cuda.is_available():
         figures |= on_device('cuda', network, fast, size)
     return figures
 
