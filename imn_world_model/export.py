@@ -1,6 +1,7 @@
 """``python -m imn_world_model.export``: a trained run as one ONNX file, checked against torch."""
 import argparse
 import copy
+import hashlib
 import json
 import logging
 import warnings
@@ -17,13 +18,15 @@ from torch import Tensor, nn
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.config import to_dict
 from imn_world_model.data.frames import load_frames
+from imn_world_model.dynamics import load_flow
+from imn_world_model.dynamics_export import export_dynamics
 from imn_world_model.errors import UserError
 from imn_world_model.evaluate import search_agreement
 from imn_world_model.inference import FORMAT_VERSION, OUTPUTS
 from imn_world_model.metrics import name_identities
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import observe
-from imn_world_model.run import Run, keep_for_evaluation, load_run
+from imn_world_model.run import DYNAMICS, Run, keep_for_evaluation, load_run
 from imn_world_model.shortlist import shortlist_for
 from imn_world_model.winner import Strategy, coarse_to_fine, exhaustive
 
@@ -205,6 +208,14 @@ def _compare(deployed: DeployedNetwork, path: Path, images: np.ndarray, name: st
                             f'{error / scale:.1e} (relative) between torch and ONNX Runtime')
 
 
+def weights_hash(network: IndependentModularNetwork) -> str:
+    """:return: tells a network's weights from others': which files belong together."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def run_metadata(run: Run, name: str, labels: list[str], calibration: Calibration,
                  search: dict[str, Any] | None = None, precision: str = 'float32'
                  ) -> dict[str, str]:
@@ -217,6 +228,7 @@ def run_metadata(run: Run, name: str, labels: list[str], calibration: Calibratio
               'regions': asdict(run.data_options.regions)}
     return {'imn_format_version': FORMAT_VERSION, 'name': name, 'labels': json.dumps(labels),
             'config': json.dumps(config), 'training_data_hash': run.data_hash,
+            'weights_hash': weights_hash(run.network),
             'novelty_threshold': repr(calibration.novelty_threshold),
             'temperature': repr(calibration.temperature), 'precision': precision,
             'search': json.dumps(search or {})}
@@ -280,6 +292,10 @@ def main(arguments: list[str] | None = None) -> None:
     precision = 'float16' if options.float16 else 'float32'
     metadata = run_metadata(run, options.out.stem, labels, calibration, search, precision)
     export_onnx(run.network, options.out, metadata, images[:16], strategy, precision)
+    if (run.path / DYNAMICS).exists():
+        files = export_dynamics(run.network, load_flow(run), options.out,
+                                weights_hash(run.network))
+        print(f'dynamics: {", ".join(map(str, files))}')
     if options.keep_run:
         keep_for_evaluation(run, options.keep_run)
     print(f'{options.out}: identities {", ".join(labels)}; checked against torch')

@@ -19,6 +19,7 @@ from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.preprocess import Crop
 
 CHECKPOINT = 'checkpoints/last.ckpt'
+DYNAMICS = 'dynamics'                  # folder in a run folder, see dynamics.py
 # Of what a checkpoint means. 2: the decoder's layers end in SiLU; the weights of 1 fit, and would
 # decode other pictures.
 FORMAT = 2
@@ -89,7 +90,7 @@ def load_run(path: str | Path) -> Run:
     if not checkpoint.exists():
         raise UserError(f'{path} holds no checkpoint yet ({CHECKPOINT}); let train reach its '
                         'first one (train.checkpoint_every steps)')
-    state = _checkpoint(checkpoint)
+    state = read_checkpoint(checkpoint)
     try:
         weights = {name.removeprefix('network.'): value
                    for name, value in state['state_dict'].items() if name.startswith('network.')}
@@ -115,6 +116,8 @@ def keep_for_evaluation(run: Run, folder: Path) -> None:
             shutil.copy(run.path / name, scratch)
         for metrics in sorted(run.path.glob('metrics*')):
             shutil.copytree(metrics, scratch / metrics.name)
+        if (run.path / DYNAMICS).exists():
+            shutil.copytree(run.path / DYNAMICS, scratch / DYNAMICS)
         (scratch / CHECKPOINT).parent.mkdir()
         weights = {f'network.{name}': value for name, value in run.network.state_dict().items()}
         torch.save({'state_dict': weights, 'global_step': run.step}, scratch / CHECKPOINT)
@@ -130,15 +133,15 @@ def can_resume(path: Path) -> bool:
     :return: False for one that :func:`keep_for_evaluation` wrote.
     :raises UserError: when the checkpoint is broken.
     """
-    return 'optimizer_states' in _checkpoint(path / CHECKPOINT)
+    return 'optimizer_states' in read_checkpoint(path / CHECKPOINT)
 
 
-def _checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
     """:return: what a checkpoint file holds, or an error that names it."""
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     # Damage shows in many ways: no archive, a torn one, no pickle.
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, UnpicklingError) as error:
         raise UserError(f'checkpoint {path} cannot be read ({type(error).__name__}); '
                         'train again or restore the file') from error
 

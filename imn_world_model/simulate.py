@@ -94,9 +94,9 @@ def driven(drive: Drive, step: int, stamp: int) -> dict[str, Any]:
                                                     z=0.0),
                  angular=make('geometry_msgs/Vector3', x=0.0, y=0.0, z=turn))
     ahead, aside, turned = drive.poses[step].seen_from(drive.poses[0])
-    pose = make('geometry_msgs/Pose', position=make('geometry_msgs/Point', x=ahead, y=aside, z=0.0),
-                orientation=make('geometry_msgs/Quaternion', x=0.0, y=0.0, z=sin(turned / 2),
-                                 w=cos(turned / 2)))
+    place = make('geometry_msgs/Point', x=ahead, y=aside, z=0.0)
+    pose = make('geometry_msgs/Pose', position=place, orientation=make(
+        'geometry_msgs/Quaternion', x=0.0, y=0.0, z=sin(turned / 2), w=cos(turned / 2)))
     unknown = np.zeros(36)
     return {
         COMMAND_TOPIC: twist,

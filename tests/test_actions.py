@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from recordings import STORE, drive, header, write_bag
 
 from imn_world_model.data.actions import (
     JOINTS,
@@ -16,8 +17,6 @@ from imn_world_model.data.actions import (
 )
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.errors import UserError
-
-from recordings import STORE, drive, header, write_bag
 
 SECOND = 10 ** 9
 

@@ -1,6 +1,5 @@
 """The simulated drive: the camera goes where the recorded commands send it."""
 from math import cos, sin
-from pathlib import Path
 
 import numpy as np
 import pytest
