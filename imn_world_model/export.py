@@ -1,7 +1,6 @@
 """``python -m imn_world_model.export``: a trained run as one ONNX file, checked against torch."""
 import argparse
 import copy
-import hashlib
 import json
 import logging
 import warnings
@@ -26,7 +25,7 @@ from imn_world_model.inference import FORMAT_VERSION, OUTPUTS
 from imn_world_model.metrics import name_identities
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import observe
-from imn_world_model.run import DYNAMICS, Run, keep_for_evaluation, load_run
+from imn_world_model.run import DYNAMICS, Run, keep_for_evaluation, load_run, weights_hash
 from imn_world_model.shortlist import shortlist_for
 from imn_world_model.winner import Strategy, coarse_to_fine, exhaustive
 
@@ -206,14 +205,6 @@ def _compare(deployed: DeployedNetwork, path: Path, images: np.ndarray, name: st
         if not error <= tolerance.matrix * scale:
             raise UserError(f'export of {name} failed its check: {output} differs by '
                             f'{error / scale:.1e} (relative) between torch and ONNX Runtime')
-
-
-def weights_hash(network: IndependentModularNetwork) -> str:
-    """:return: tells a network's weights from others': which files belong together."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode() + value.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def run_metadata(run: Run, name: str, labels: list[str], calibration: Calibration,

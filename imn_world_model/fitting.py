@@ -35,10 +35,10 @@ class FitOptions:
     :raises UserError: for values outside their ranges.
     """
 
-    steps: int = 1500
-    batch: int = 64
+    steps: int = 1000
+    batch: int = 32
     seen: int = 5
-    horizon: int = 30
+    horizon: int = 25
     rate: float = 3e-3
     image_weight: float = 1.0
     seed: int = 0

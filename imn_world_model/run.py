@@ -1,4 +1,5 @@
 """A run folder: what training writes and everything after it reads."""
+import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -101,6 +102,14 @@ def load_run(path: str | Path) -> Run:
                         'restore the run folder or train again') from error
     return Run(path, config, network.eval(), _data_options(data['options'], config),
                tuple(data['paths']), data['content_hash'], state['global_step'])
+
+
+def weights_hash(network: IndependentModularNetwork) -> str:
+    """:return: tells a network's weights from others': which files belong together."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def keep_for_evaluation(run: Run, folder: Path) -> None:

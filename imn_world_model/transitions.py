@@ -1,4 +1,6 @@
 """What a perception says of a log's frames, with what was done between them."""
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,10 +11,11 @@ from tqdm import tqdm
 
 from imn_world_model.combine import active_product
 from imn_world_model.data.actions import Actions, load_actions
+from imn_world_model.data.cache import built_once, default_cache_dir
 from imn_world_model.data.frames import Frames, ImageStack, load_frames
 from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.run import Run
+from imn_world_model.run import Run, kept_options, weights_hash
 
 TRAIN, VALIDATION, TEST = range(3)
 BATCH = 128
@@ -81,13 +84,40 @@ def load_transitions(run: Run, paths: list[Path] | list[str], topic: str | None 
     # Frames in which nothing moves tell that no action changes nothing.
     frames = load_frames(paths, replace(run.data_options, still=0.0), progress)
     actions = load_actions(frames, topic, names)
-    return encode(run.network, frames, actions, progress)
+    return joined(encoded(run, frames, progress), frames, actions)
+
+
+def joined(encoded: dict[str, Tensor], frames: Frames, actions: Actions) -> Transitions:
+    """:return: what is seen of frames, with the actions between them."""
+    known = ~(np.isnan(actions.value).any(1) | np.isnan(actions.seconds))
+    return Transitions(
+        **encoded, action=torch.from_numpy(actions.value).float(),
+        seconds=torch.from_numpy(actions.seconds).float(),
+        run_length=run_lengths(known, frames.clip), clip=frames.clip, split=frames.split,
+        images=frames.images, names=actions.names, units=actions.units, topic=actions.topic,
+        notes=(*frames.notes, *actions.notes))
+
+
+def encoded(run: Run, frames: Frames, progress: bool = True) -> dict[str, Tensor]:
+    """
+    What a run's network says of frames, kept in the cache of decoded frames.
+
+    :return: ``mean`` and ``variance`` (N, m, L), ``identity`` (N,), ``active`` (N, m).
+    """
+    options = json.dumps(kept_options(run.data_options), sort_keys=True)
+    key = hashlib.sha256(f'{weights_hash(run.network)}{frames.content_hash}{options}'
+                         f'{len(frames.images)}'.encode()).hexdigest()[:32]
+    path = (run.data_options.cache_dir or default_cache_dir()) / f'{key}.encoded.pt'
+    with built_once(path, Path.exists) as scratch:
+        if scratch:
+            torch.save(encode(run.network, frames, progress), scratch)
+    return torch.load(path, weights_only=True)
 
 
 @torch.no_grad()
-def encode(network: IndependentModularNetwork, frames: Frames, actions: Actions,
-           progress: bool = True) -> Transitions:
-    """:return: frames as the network sees them."""
+def encode(network: IndependentModularNetwork, frames: Frames,
+           progress: bool = True) -> dict[str, Tensor]:
+    """:return: what a network says of frames, see :func:`encoded`."""
     columns: list[list[Tensor]] = [[], [], [], []]
     bar = tqdm(range(0, len(frames.images), BATCH), 'encoding', disable=not progress, leave=False,
                unit=' batches')
@@ -96,13 +126,8 @@ def encode(network: IndependentModularNetwork, frames: Frames, actions: Actions,
         for column, value in zip(columns, (output.encoding.mu, output.encoding.logvar.exp(),
                                            output.identity, output.active), strict=True):
             column.append(value)
-    mean, variance, identity, active = (torch.cat(column) for column in columns)
-    known = ~(np.isnan(actions.value).any(1) | np.isnan(actions.seconds))
-    return Transitions(
-        mean, variance, identity, active, torch.from_numpy(actions.value).float(),
-        torch.from_numpy(actions.seconds).float(), run_lengths(known, frames.clip), frames.clip,
-        frames.split, frames.images, actions.names, actions.units, actions.topic,
-        (*frames.notes, *actions.notes))
+    return dict(zip(('mean', 'variance', 'identity', 'active'), map(torch.cat, columns),
+                    strict=True))
 
 
 def run_lengths(known: np.ndarray, clip: np.ndarray) -> np.ndarray:

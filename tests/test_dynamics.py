@@ -16,7 +16,7 @@ from imn_world_model.data.frames import DataOptions, ImageStack
 from imn_world_model.dynamics import load_flow, train_dynamics
 from imn_world_model.dynamics_export import export_dynamics
 from imn_world_model.errors import UserError
-from imn_world_model.export import Calibration, export_onnx, run_metadata, weights_hash
+from imn_world_model.export import Calibration, export_onnx, run_metadata
 from imn_world_model.fitting import FitOptions, FlowPredictor, cut, fit, fuse
 from imn_world_model.flow import FlowConfig, GroupFlow
 from imn_world_model.imagination import world_model_of
@@ -24,7 +24,7 @@ from imn_world_model.inference import ModelError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.prediction import errors, last_image_error
 from imn_world_model.rivals import coast, num_parameters, recurrent_like, stay
-from imn_world_model.run import DYNAMICS, Run
+from imn_world_model.run import DYNAMICS, Run, weights_hash
 from imn_world_model.transitions import Transitions, run_lengths
 from imn_world_model.world_model import State, WorldModel
 
