@@ -18,6 +18,8 @@ HOLD = 0.5
 MEMORY = 10.0
 # A longer gap between images means another scene.
 MAX_GAP = 5.0
+# Of a difference that stands for a rate, seconds.
+SHORT = 0.01
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,8 @@ class DrivenTrack:
         return self._moved(state, max(time, start))
 
     def _moved(self, state: State, time: float) -> Moved:
-        short = 0.01
-        then = self._model.predict(state, self._action(time), short)
-        return Moved(state, (then.mean - state.mean)[0] / short, time, self._accepted,
-                     self._updates)
+        rate = rate_of(self._model, state, self._action(time))
+        return Moved(state, rate, time, self._accepted, self._updates)
 
     def _action(self, time: float) -> np.ndarray:
         """:return: (A,), what the robot does at a time; nothing where commands have stopped."""
@@ -139,3 +139,9 @@ class DrivenTrack:
                 state = self._model.predict(state, self._action(start), stop - start)
                 start = stop
         return state
+
+
+def rate_of(model: WorldModel, state: State, action: np.ndarray) -> np.ndarray:
+    """:return: (m, L), how fast an action moves the coordinates of one object, 1/s."""
+    then = model.predict(state, action, SHORT)
+    return (then.mean - state.mean)[0] / SHORT

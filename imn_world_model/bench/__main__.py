@@ -26,10 +26,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--predict', action='store_true',
                         help='errors of imagined frames beside simple rivals; needs --run and '
                              '--data (minutes for each seed)')
+    parser.add_argument('--motion', action='store_true',
+                        help='the state between, after and without images, by commands and by '
+                             'constant velocity; needs --run, --data and --others')
     parser.add_argument('--data', nargs='+', type=Path, default=[], metavar='LOG',
-                        help='for --predict: a log with actions')
+                        help='for --predict, --motion: a log with actions')
     parser.add_argument('--others', nargs='+', type=Path, default=[], metavar='LOG',
-                        help='for --predict: a log of combinations of actions that --data lacks')
+                        help='for --predict: a log of combinations of actions that --data lacks; '
+                             'for --motion: a log of 50 images per second')
     parser.add_argument('--steps', type=int, help='for --predict: steps of fitting')
     parser.add_argument('--protocols', nargs='+', default=[], metavar='NAME', help='for --real')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2],
@@ -51,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--out', type=Path, default=Path('bench.json'), metavar='FILE.json')
     options = parser.parse_args(arguments)
     parts = ('winner', 'growth', 'training', 'novelty', 'decode', 'node')
-    everything = not (options.real or options.predict
+    everything = not (options.real or options.predict or options.motion
                       or any(getattr(options, part) for part in parts))
     figures: dict[str, dict[str, float]] = {}
     if options.real:
@@ -64,6 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
         fitting = FitOptions() if options.steps is None else FitOptions(options.steps)
         figures['predict'] = predict.run(options.run, options.data, options.others, options.seeds,
                                          fitting, options.out.with_suffix('.png'))
+    if options.motion:
+        from imn_world_model.bench import motion
+        figures['motion'] = motion.run(options.run, options.data, options.others)
     if options.winner or everything:
         from imn_world_model.bench import winner
         figures['winner'] = winner.run(options.run, options.compare)
