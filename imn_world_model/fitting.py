@@ -16,7 +16,7 @@ from imn_world_model.transitions import TRAIN, Transitions, decode, pixels, requ
 MAX_GRADIENT_NORM = 1.0
 # Steps into the future at the start of training, and the share of it until all are there.
 FIRST_HORIZON, GROWTH = 5, 0.5
-DECODED = 4                            # pictures of each window that are compared
+DECODED = 2                            # pictures of each window that are compared
 WARM_UP = 50                           # steps
 
 
@@ -35,10 +35,10 @@ class FitOptions:
     :raises UserError: for values outside their ranges.
     """
 
-    steps: int = 1000
-    batch: int = 32
+    steps: int = 800
+    batch: int = 64
     seen: int = 5
-    horizon: int = 25
+    horizon: int = 20
     rate: float = 3e-3
     image_weight: float = 1.0
     seed: int = 0

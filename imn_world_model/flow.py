@@ -100,20 +100,37 @@ class GroupFlow(nn.Module):
         :param action: (B, A).
         :return: rates of the coordinates (B, m, L) per second, and of their variances.
         """
-        place = (mean.flatten(1) - self.centre) / self.spread
-        hidden = F.silu(self.first(torch.cat((place, identity), -1)))
-        hidden = F.silu(self.second(hidden))
-        scaled = (action / self.action_scale)[:, :, None]                # (B, A, 1)
-        shape = (-1, mean.shape[1] * mean.shape[2], self.config.num_actions)
-        moved = (self.fields(hidden).reshape(shape) @ scaled).squeeze(-1) * self.spread
-        noise = F.softplus(self.noises(hidden).reshape(shape))
-        spread = (noise @ scaled.abs()).squeeze(-1) * self.spread.square()
-        return moved.reshape(mean.shape), spread.reshape(mean.shape)
+        hidden = self._hidden(mean.flatten(1), self._offset(identity))
+        scaled = action / self.action_scale
+        return (self._moved(hidden, scaled).reshape(mean.shape),
+                self._doubt(hidden, scaled).reshape(mean.shape))
+
+    def _offset(self, identity: Tensor) -> Tensor:
+        """:return: (B, hidden), what the first layer adds for an identity and for the centre."""
+        size = len(self.centre)
+        weight = self.first.weight
+        centre = weight[:, :size] @ (self.centre / self.spread)
+        return F.linear(identity, weight[:, size:], self.first.bias - centre)
+
+    def _hidden(self, place: Tensor, offset: Tensor) -> Tensor:
+        """:return: (B, hidden) of coordinates (B, m*L)."""
+        weight = self.first.weight[:, :len(self.centre)] / self.spread
+        return F.silu(self.second(F.silu(torch.addmm(offset, place, weight.mT))))
+
+    def _moved(self, hidden: Tensor, scaled: Tensor) -> Tensor:
+        """:return: (B, m*L), rates of the coordinates."""
+        fields = self.fields(hidden).unflatten(1, (-1, self.config.num_actions))
+        return torch.bmm(fields, scaled[:, :, None]).squeeze(2) * self.spread
+
+    def _doubt(self, hidden: Tensor, scaled: Tensor) -> Tensor:
+        """:return: (B, m*L), rates of their variances."""
+        noise = F.softplus(self.noises(hidden)).unflatten(1, (-1, self.config.num_actions))
+        return torch.bmm(noise, scaled.abs()[:, :, None]).squeeze(2) * self.spread.square()
 
     def step(self, mean: Tensor, variance: Tensor, identity: Tensor, action: Tensor,
              seconds: Tensor) -> tuple[Tensor, Tensor]:
         """
-        The flow over a time: one step of Runge-Kutta's fourth order.
+        The flow over a time: a step of Runge-Kutta's fourth order, the midpoint for the variance.
 
         :param mean: (B, m, L).
         :param variance: (B, m, L).
@@ -122,13 +139,16 @@ class GroupFlow(nn.Module):
         :param seconds: (B,), at most :data:`MAX_STEP`.
         :return: mean and variance then.
         """
-        dt = seconds[:, None, None]
-        k1, q1 = self.rates(mean, identity, action)
-        k2, q2 = self.rates(mean + dt / 2 * k1, identity, action)
-        k3, q3 = self.rates(mean + dt / 2 * k2, identity, action)
-        k4, q4 = self.rates(mean + dt * k3, identity, action)
-        return (mean + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4),
-                variance + dt / 6 * (q1 + 2 * q2 + 2 * q3 + q4))
+        dt, scaled, offset = seconds[:, None], action / self.action_scale, self._offset(identity)
+        place = mean.flatten(1)
+        k1 = self._moved(self._hidden(place, offset), scaled)
+        k2 = self._moved(self._hidden(place + dt / 2 * k1, offset), scaled)
+        middle = self._hidden(place + dt / 2 * k2, offset)
+        k3 = self._moved(middle, scaled)
+        k4 = self._moved(self._hidden(place + dt * k3, offset), scaled)
+        then = place + dt / 6 * (k1 + 2 * (k2 + k3) + k4)
+        doubt = variance.flatten(1) + dt * self._doubt(middle, scaled)
+        return then.reshape(mean.shape), doubt.reshape(mean.shape)
 
     def forward(self, mean: Tensor, variance: Tensor, identity: Tensor, action: Tensor,
                 seconds: Tensor) -> tuple[Tensor, Tensor]:

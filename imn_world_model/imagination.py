@@ -42,13 +42,16 @@ def world_model_of(run: Run, flow: GroupFlow | None = None) -> WorldModel:
 
     @torch.no_grad()
     def move(*values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean, variance = step(*(torch.from_numpy(np.ascontiguousarray(value))
-                                for value in values))
+        mean, variance = step(*map(tensor, values))
         return mean.numpy(), variance.numpy()
 
     @torch.no_grad()
     def draw(*values: np.ndarray) -> np.ndarray:
-        return picture(*(torch.from_numpy(np.ascontiguousarray(value))
-                         for value in values)).numpy()
+        return picture(*map(tensor, values)).numpy()
 
     return WorldModel(perceive, move, draw, flow.config.action_names, flow.config.action_units)
+
+
+def tensor(value: np.ndarray) -> torch.Tensor:
+    """:return: a copy: views of one number for all rows may not be shared with torch."""
+    return torch.from_numpy(value.copy())

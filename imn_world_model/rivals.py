@@ -1,5 +1,4 @@
 """What the flow is measured against: last image, constant velocity, a recurrent network."""
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -74,16 +73,16 @@ class Recurrent(nn.Module):
 def recurrent_like(flow: nn.Module, num_identities: int, mean: Tensor, action: Tensor,
                    seed: int) -> Recurrent:
     """:return: a recurrent network with about as many parameters as the flow."""
-    wanted = num_parameters(flow)
+    wanted, size = num_parameters(flow), mean[0].numel()
+    inputs = size + action.shape[1] + 1 + num_identities
 
-    def made(hidden: int) -> Recurrent:
-        torch.manual_seed(seed)
-        return Recurrent(hidden, num_identities, mean, action)
+    def count(hidden: int) -> int:
+        """:return: parameters of the cell's three gates and of the layer above."""
+        return 3 * hidden * (inputs + hidden + 2) + (hidden + 1) * size
 
-    sizes = np.arange(4, 1024)
-    fits = np.searchsorted([num_parameters(made(int(hidden))) for hidden in sizes[::8]], wanted)
-    near = range(max(4, int(sizes[::8][max(0, fits - 1)])), int(sizes[::8][fits]) + 1)
-    return made(min(near, key=lambda hidden: abs(num_parameters(made(hidden)) - wanted)))
+    hidden = min(range(1, 4096), key=lambda hidden: abs(count(hidden) - wanted))
+    torch.manual_seed(seed)
+    return Recurrent(hidden, num_identities, mean, action)
 
 
 def num_parameters(module: nn.Module) -> int:

@@ -29,6 +29,7 @@ from imn_world_model.transitions import (
 )
 
 STEPS = (1, 5, 10, 50)
+RATIO_STEPS = (5, 10, 50)               # early, where rivals are compared, late
 PER_CLIP = 3                            # windows, of which neighbours have most frames in common
 # Names of the curves; (a) to (d) are the issue's.
 FLOW, LAST, COAST, RECURRENT, SHUFFLED, FLOOR = (
@@ -83,9 +84,10 @@ def run(folder: Path | None, data: list[Path], others: list[Path], seeds: list[i
                 curves[where].setdefault(name, []).append(errors(
                     predictor, perception.network, log, starts, options.seen, STEPS[-1], shuffled,
                     f'{name}, {where}'))
-            at = ', '.join(f'{name} {named[-1].image[9]:.5f}'
-                           for name, named in curves[where].items())
-            tqdm.write(f'seed {seed}, {where}: squared image error at 10 steps: {at}')
+            step = RATIO_STEPS[1]
+            told = ', '.join(f'{name} {named[-1].image[step - 1]:.5f}'
+                             for name, named in curves[where].items())
+            tqdm.write(f'seed {seed}, {where}: squared image error at {step} steps: {told}')
     for where, (log, starts) in judged.items():
         curves[where] |= _simple(perception.network, log, starts, options.seen)
         figures[f'{where} windows'] = len(starts)
@@ -134,11 +136,12 @@ def _figures(curves: dict[str, dict[str, list[Errors]]], seeds: list[int]) -> di
         for number, seed in enumerate(seeds):
             flow = named[FLOW][number].image
             whose = f'{where}, seed {seed}: '
-            figures |= {
-                f'{whose}at 10 / last image x': float(flow[9] / named[LAST][0].image[9]),
-                f'{whose}at 10 / recurrent x': float(flow[9] / named[RECURRENT][number].image[9]),
-                f'{whose}at 10 / shuffled x': float(flow[9] / named[SHUFFLED][number].image[9]),
-                f'{whose}at 50 / at 5 x': float(flow[49] / flow[4])}
+            early, at, late = RATIO_STEPS
+            rivals = {'last image': named[LAST][0], 'recurrent': named[RECURRENT][number],
+                      'shuffled': named[SHUFFLED][number]}
+            figures |= {f'{whose}at {at} / {name} x': float(flow[at - 1] / rival.image[at - 1])
+                        for name, rival in rivals.items()}
+            figures[f'{whose}at {late} / at {early} x'] = float(flow[late - 1] / flow[early - 1])
     if len(curves) == 2:
         seen, unseen = curves.values()
         for number, seed in enumerate(seeds):
