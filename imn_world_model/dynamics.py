@@ -55,7 +55,7 @@ def train_dynamics(run: Run, data: Transitions, options: FitOptions, hidden: int
     """
     folder = run.path / DYNAMICS
     flow = new_flow(run, data, hidden, options.seed)
-    sizes = {'flow': asdict(flow.config), 'options': asdict(options), 'topic': data.topic}
+    sizes: dict[str, Any] = {'flow': asdict(flow.config), 'options': asdict(options), 'topic': data.topic}
     state = None
     if resume:
         state = read_state(folder)
@@ -102,9 +102,10 @@ def load_flow(run: Run) -> GroupFlow:
     folder = run.path / DYNAMICS
     state = read_state(folder)
     try:
-        sizes = json.loads((folder / SIZES).read_text())['flow']
-        config = FlowConfig(**{name: tuple(value) if isinstance(value, list) else value
-                               for name, value in sizes.items()})
+        sizes: dict[str, Any] = json.loads((folder / SIZES).read_text())['flow']
+        for name in ('action_names', 'action_units'):
+            sizes[name] = tuple(sizes[name])
+        config = FlowConfig(**sizes)
         flow = GroupFlow(config)
         flow.load_state_dict({name.removeprefix('flow.'): value
                               for name, value in state['predictor'].items()})

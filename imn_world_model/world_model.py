@@ -33,10 +33,21 @@ PATIENCE = 2
 class Perceived(Protocol):
     """What a perception says of B images, see :class:`inference.Winner`."""
 
-    identity: np.ndarray
-    active: np.ndarray
-    latent_mean: np.ndarray
-    latent_variance: np.ndarray
+    @property
+    def identity(self) -> np.ndarray:
+        """(B,) int64."""
+
+    @property
+    def active(self) -> np.ndarray:
+        """(B, m) bool."""
+
+    @property
+    def latent_mean(self) -> np.ndarray:
+        """(B, m, L) float32."""
+
+    @property
+    def latent_variance(self) -> np.ndarray:
+        """(B, m, L) float32."""
 
 
 Perceive = Callable[[np.ndarray], Perceived]

@@ -223,7 +223,7 @@ def _aligned(frames: Frames, seconds: np.ndarray, recorded: dict[int, Recorded],
             notes.append(f'{source}: no {topic}, its {len(rows)} frames are without actions')
             continue
         one = recorded[number]
-        columns = [names.index(name) for name in one.names]
+        columns = np.array([names.index(name) for name in one.names])
         value[np.ix_(rows, columns)] = resample(one, frames.stamp[rows], seconds[rows])
         notes += _gaps(source, topic, one, frames.stamp[rows],
                        np.isnan(value[rows][:, columns]).any(1) & ~np.isnan(seconds[rows]))

@@ -158,7 +158,7 @@ class _Driver:
                  if combinations == 'all' or (pair[0] * pair[1] > 0) == (combinations == 'others')]
         # Standing still on the way is for every log: no action, no motion.
         self._signs = signs if (0, 0) in signs else [*signs, (0, 0)]
-        self._speed = np.zeros(3)
+        self._speed: np.ndarray = np.zeros(3)
         self._share = 0.0
         self._left = 0.0
 
@@ -185,7 +185,7 @@ class _Driver:
         self._left = rng.uniform(*_SECONDS)
         for _ in range(100):
             # Where nothing else fits, it stands still for a while and draws again.
-            signs = (*self._signs[rng.integers(len(self._signs))], rng.integers(-1, 2))
+            signs = (*self._signs[rng.integers(len(self._signs))], int(rng.integers(-1, 2)))
             self._speed = np.array([sign * rng.uniform(*span) for sign, span in zip(
                 signs, (_FORWARD, _LEFT, _DRIFT), strict=True)])
             if self._fits(self._speed, distance, bearing):
