@@ -122,3 +122,4 @@ def test_a_model_without_dynamics_ends_the_node_in_one_line(tiny_model, tmp_path
     node = NodeProcess('imn_world_model.nodes.estimator', tmp_path / 'log',
                        {'motion': 'cmd_vel', 'model': str(tiny_model)})
     node.wait_for_output('the model has no dynamics')
+    assert node.stop()[0] == 2
