@@ -1,6 +1,5 @@
 """What a perception says of a log's frames, with what was done between them."""
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from imn_world_model.data.cache import built_once, default_cache_dir
 from imn_world_model.data.frames import Frames, ImageStack, load_frames
 from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.run import Run, kept_options, weights_hash
+from imn_world_model.run import Run, weights_hash
 
 TRAIN, VALIDATION, TEST = range(3)
 BATCH = 128
@@ -104,7 +103,7 @@ def encoded(run: Run, frames: Frames, progress: bool = True) -> dict[str, Tensor
 
     :return: ``mean`` and ``variance`` (N, m, L), ``identity`` (N,), ``active`` (N, m).
     """
-    options = json.dumps(kept_options(run.data_options), sort_keys=True)
+    options = replace(run.data_options, cache_dir=None, workers=0)
     key = hashlib.sha256(f'{weights_hash(run.network)}{frames.content_hash}{options}'
                          f'{len(frames.images)}'.encode()).hexdigest()[:32]
     path = (run.data_options.cache_dir or default_cache_dir()) / f'{key}.encoded.pt'

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from imn_world_model import dynamics, imagine, simulate, train
-from imn_world_model.bench import predict
+from imn_world_model.bench import motion, predict
 from imn_world_model.errors import UserError
 from imn_world_model.fitting import FitOptions
 from imn_world_model.foresight import foresight_section
@@ -116,3 +116,22 @@ def test_a_log_without_actions_is_one_line(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match='no actions in .*but /camera/camera_info'):
         imagine.main(['--run', str(run), '--data', str(tmp_path / 'plain'), '--split', 'all',
                       '--out', str(tmp_path / 'film.mp4')])
+
+
+def test_the_bench_of_motion_judges_every_case(run: Path, log: Path, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = tmp_path / 'fast'
+    simulate.main(['--out', str(fast), '--clips', '1', '--frames', '45', '--rate', '50',
+                   '--seed', '4', '--jobs', '1', '--commands', 'all'])
+    monkeypatch.setattr(motion, 'CASES', {
+        'at images': motion.CASES['at images'],
+        'between images': motion.CASES['between images'],
+        'blind': motion.Case(blind=(0.4, 0.8), asked=lambda time: (time > 0.5) & (time < 0.8))})
+    figures = motion.run(run, [log], [fast])
+    # At an image constant velocity and the flow know what the last image tells, or better.
+    assert figures['at images, last image: coordinates'] == pytest.approx(0.0, abs=1e-6)
+    assert figures['between images, last image: coordinates'] > 0
+    for case in ('between images', 'blind'):
+        assert figures[f'{case}, driven / constant velocity: coordinates x'] > 0
+        assert np.isfinite(figures[f'{case}, driven: distance'])
+        assert figures[f'{case}, driven: over variance'] > 0
