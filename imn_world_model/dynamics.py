@@ -55,7 +55,8 @@ def train_dynamics(run: Run, data: Transitions, options: FitOptions, hidden: int
     """
     folder = run.path / DYNAMICS
     flow = new_flow(run, data, hidden, options.seed)
-    sizes: dict[str, Any] = {'flow': asdict(flow.config), 'options': asdict(options), 'topic': data.topic}
+    sizes: dict[str, Any] = {'flow': asdict(flow.config), 'options': asdict(options),
+                             'topic': data.topic}
     state = None
     if resume:
         state = read_state(folder)
