@@ -3,7 +3,7 @@ Drive a simulated camera until its picture looks like a goal picture.
 
     python examples/drive_to_picture.py --model model.onnx --starts 50
 
-The planner imagines what commands lead to and takes those whose end lies nearest to the goal in
+The planner imagines what commands lead to and takes those whose way lies nearest to the goal in
 the coordinates (cross-entropy method); after a few commands it looks again. Beside it drive one
 that only thinks of the next command, and one that draws commands at random. The model is one that
 `python -m imn_world_model.export` wrote of a run with a dynamics.
@@ -25,8 +25,8 @@ from imn_world_model.world_model import State, WorldModel
 NAMES = ('linear.x', 'linear.y', 'angular.z')
 LIMIT = np.array([0.6, 0.7, 0.6])       # m/s, m/s, rad/s
 HELD = 0.25                             # seconds that a command is held
-AHEAD = 12                              # commands in a plan
-DONE = 4                                # of them, before looking again
+AHEAD = 10                              # commands in a plan
+DONE = 2                                # of them, before looking again
 MOST = 32                               # commands until a driver gives up
 AWAY = 4.0                              # seconds of driving from start to goal
 
@@ -34,15 +34,15 @@ AWAY = 4.0                              # seconds of driving from start to goal
 def plan(model: WorldModel, state: State, goal: State, rng: np.random.Generator, ahead: int,
          rounds: int = 5, samples: int = 192, best: int = 16) -> np.ndarray:
     """:return: (ahead, 3) commands: what the best samples have in common, round after round."""
-    middle, spread = np.zeros((ahead, 3)), np.tile(LIMIT / 2, (ahead, 1))
+    middle, spread = np.zeros((ahead, 3)), np.tile(LIMIT, (ahead, 1))
     many = state.repeated(samples)
     # Only modules that make the picture can bring it nearer to the goal.
     counts = (goal.active | state.active)[0][:, None] / (0.05 + goal.variance[0])
     for _ in range(rounds):
         actions = np.clip(rng.normal(middle, spread, (samples, ahead, 3)), -LIMIT, LIMIT)
-        end = model.imagine(many, actions, HELD, pictures=False).mean[:, -1]
-        # A little against haste: of two ways the shorter.
-        cost = (counts * (end - goal.mean) ** 2).sum((1, 2)) + 0.02 * (actions ** 2).sum((1, 2))
+        way = model.imagine(many, actions, HELD, pictures=False).mean
+        # All of the way counts, not its end alone: else arriving is put off again and again.
+        cost = (counts * (way - goal.mean[:, None]) ** 2).sum((2, 3)).mean(1)
         chosen = actions[np.argsort(cost)[:best]]
         middle, spread = chosen.mean(0), chosen.std(0) + 0.01
     return middle
