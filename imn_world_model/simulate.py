@@ -144,14 +144,15 @@ def record(args: argparse.Namespace) -> None:
             frames = tqdm(shoot_all(args), 'frames', args.clips * args.frames)
             for number, frame in enumerate(frames):
                 clip, index = divmod(number, args.frames)
-                start = _START + clip * clip_period
-                stamp = round(start + index * period)
+                # Whole nanoseconds of this size are too large for a float.
+                start = _START + round(clip * clip_period)
+                stamp = _START + round(clip * clip_period + index * period)
                 write(stamp, messages(frame, stamp))
                 if args.commands is not None:
                     drive = clip_drive(args.seed, clip, args.frames / args.rate, args.arena,
                                        args.commands)
                     for time, step in between(args, index):
-                        stamp = round(start + time * 1e9)
+                        stamp = start + round(time * 1e9)
                         write(stamp, driven(drive, step, stamp))
         if args.out.exists():
             shutil.rmtree(args.out)
