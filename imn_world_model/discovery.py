@@ -115,7 +115,7 @@ class NameLearner(lightning.LightningModule):
     Training of the recognizer alone: whose view is this?
 
     :param recognizer: to be trained.
-    :param signature: (K, d), what the views of each name look like, to begin with.
+    :param signature: (K, learnt d), what the views of each name look like, to begin with.
     :param config: the whole run.
     :param steps: of this training.
     """
@@ -128,7 +128,7 @@ class NameLearner(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """:return: cross-entropy of the names, nats."""
-        features = self.recognizer.features(batch['image'])
+        features = self.recognizer.learnt(batch['image'])
         logits = features @ F.normalize(self.signature, dim=1).T / TEMPERATURE
         loss = F.cross_entropy(logits, batch['name'], label_smoothing=SMOOTHING)
         if not torch.isfinite(loss):

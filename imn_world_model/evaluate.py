@@ -14,6 +14,7 @@ from imn_world_model.agreement import search_agreement
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.data.frames import Frames, load_frames
 from imn_world_model.errors import UserError
+from imn_world_model.foresight import foresight_section
 from imn_world_model.hardware import add_accelerator_option, device_for
 from imn_world_model.observe import Observation, latent_means, observe
 from imn_world_model.pictures import (
@@ -23,7 +24,7 @@ from imn_world_model.pictures import (
     module_sweeps,
 )
 from imn_world_model.rendering.shapes3d import FACTOR_SIZES, FACTORS, Shapes3D
-from imn_world_model.run import Run, load_run
+from imn_world_model.run import DYNAMICS, Run, load_run
 from imn_world_model.shortlist import shortlist_for
 from imn_world_model.winner import MAX_IDENTITIES, coarse_to_fine, exhaustive
 
@@ -205,6 +206,10 @@ def main(arguments: list[str] | None = None) -> None:
         figures['search_agreement'] = search_agreement(
             run.network, frames.images[np.sort(chosen)], shortlist_for(run.network, frames),
             progress=True)
+    if (run.path / DYNAMICS).exists():
+        foreseen, section = foresight_section(run, options.data, options.split)
+        figures |= foreseen
+        sections.append(section)
     page = report.render(f'Run {run.path.name}', f'{figures["images"]} {options.split} images of '
                          f'{", ".join(map(str, options.data))}, step {run.step}', sections)
     for name, text in (('metrics.json', json.dumps(figures, indent=2)), ('report.html', page)):

@@ -20,13 +20,15 @@ from imn_world_model.agreement import LEAST_IMAGES, MAX_IMAGES, search_agreement
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.config import to_dict
 from imn_world_model.data.frames import load_frames
+from imn_world_model.dynamics import load_flow
+from imn_world_model.dynamics_export import export_dynamics
 from imn_world_model.errors import UserError
 from imn_world_model.hardware import add_accelerator_option, device_for
 from imn_world_model.inference import FORMAT_VERSION, OUTPUTS
 from imn_world_model.metrics import name_identities
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import observe
-from imn_world_model.run import Run, keep_for_evaluation, load_run
+from imn_world_model.run import DYNAMICS, Run, keep_for_evaluation, load_run, weights_hash
 from imn_world_model.shortlist import shortlist_for
 from imn_world_model.winner import Strategy, coarse_to_fine, exhaustive
 
@@ -223,6 +225,7 @@ def run_metadata(run: Run, name: str, labels: list[str], calibration: Calibratio
               'regions': asdict(run.data_options.regions)}
     return {'imn_format_version': FORMAT_VERSION, 'name': name, 'labels': json.dumps(labels),
             'config': json.dumps(config), 'training_data_hash': run.data_hash,
+            'weights_hash': weights_hash(run.network),
             'novelty_threshold': repr(calibration.novelty_threshold),
             'temperature': repr(calibration.temperature), 'precision': precision,
             'search': json.dumps(search or {})}
@@ -294,6 +297,10 @@ def main(arguments: list[str] | None = None) -> None:
     print(f'writing {options.out} and checking it against torch ...', file=sys.stderr)
     metadata = run_metadata(run, options.out.stem, labels, calibration, search, precision)
     export_onnx(run.network, options.out, metadata, images[:16], strategy, precision)
+    if (run.path / DYNAMICS).exists():
+        files = export_dynamics(run.network, load_flow(run), options.out,
+                                weights_hash(run.network))
+        print(f'dynamics: {", ".join(map(str, files))}')
     if options.keep_run:
         keep_for_evaluation(run, options.keep_run)
     print(f'{options.out}: identities {", ".join(labels)}; checked against torch')

@@ -93,6 +93,8 @@ class ImnModel:
             self.labels: tuple[str, ...] = tuple(json.loads(metadata['labels']))
             self.name: str = metadata['name']
             self.training_data_hash: str = metadata['training_data_hash']
+            # Empty in files of before there were dynamics.
+            self.weights_hash: str = metadata.get('weights_hash', '')
             self.novelty_threshold = float(metadata['novelty_threshold'])
             self._temperature = float(metadata['temperature'])
             sizes = config['model']

@@ -81,12 +81,17 @@ class Recognizer(nn.Module):
         :param image: (B, 3, H, W) in [0, 1], or what :func:`pretrained_features` makes of it.
         :return: (B, d) of length 1.
         """
-        small = self._small(image) if self.components else None
+        learnt = self.learnt(image)
+        if not self.components:
+            return learnt
+        return F.normalize(torch.cat((learnt, self._small(image)), 1), dim=1)
+
+    def learnt(self, image: Tensor) -> Tensor:
+        """:return: (B, d), without the principal components: what training changes."""
         # torch.export would trace autocast into the robot's graph.
         with fast_convolutions(image.device) if self.training else nullcontext():
             value = self._pooled(image)
-        learnt = F.normalize(self.head(value.float()), dim=1)
-        return learnt if small is None else F.normalize(torch.cat((learnt, small), 1), dim=1)
+        return F.normalize(self.head(value.float()), dim=1)
 
     def given(self, image: Tensor) -> Tensor | None:
         """

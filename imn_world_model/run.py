@@ -1,4 +1,5 @@
 """A run folder: what training writes and everything after it reads."""
+import hashlib
 import io
 import json
 import shutil
@@ -20,6 +21,7 @@ from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.preprocess import Crop
 
 CHECKPOINT = 'checkpoints/last.ckpt'
+DYNAMICS = 'dynamics'                  # folder in a run folder, see dynamics.py
 # Of what a checkpoint means. 2: the decoder's layers end in SiLU; the weights of 1 fit, and would
 # decode other pictures.
 FORMAT = 2
@@ -120,6 +122,14 @@ def load_run(path: str | Path) -> Run:
                tuple(data['paths']), data['content_hash'], state['global_step'])
 
 
+def weights_hash(network: IndependentModularNetwork) -> str:
+    """:return: tells a network's weights from others': which files belong together."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def keep_for_evaluation(run: Run, folder: Path) -> None:
     """
     Copy what evaluation and export need of a run: a third of its size, no state to resume from.
@@ -133,6 +143,8 @@ def keep_for_evaluation(run: Run, folder: Path) -> None:
             shutil.copy(run.path / name, scratch)
         for metrics in sorted(run.path.glob('metrics*')):
             shutil.copytree(metrics, scratch / metrics.name)
+        if (run.path / DYNAMICS).exists():
+            shutil.copytree(run.path / DYNAMICS, scratch / DYNAMICS)
         (scratch / CHECKPOINT).parent.mkdir()
         weights = {f'network.{name}': value for name, value in run.network.state_dict().items()}
         save_tensors({'state_dict': weights, 'global_step': run.step}, scratch / CHECKPOINT)
@@ -168,7 +180,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     # Damage shows in many ways: no archive, a torn one, no pickle.
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, UnpicklingError) as error:
         raise UserError(f'checkpoint {path} cannot be read ({type(error).__name__}); '
                         'restore the file, or remove the run folder and train again') from error
 

@@ -7,6 +7,11 @@ The camera drives around a cube, a cylinder, a sphere or a capsule in a walled a
 bearing and light change smoothly. Clips follow one another with a pause; each shows one object,
 and between clips its size, its colour, the light and the path are drawn anew. The room is the same
 in every log unless --arena says otherwise. The truth is in topics of its own.
+
+    python -m imn_world_model.simulate --out drive --clips 40 --frames 64 --rate 5 --commands all
+
+With --commands the camera stands on an omnidirectional base that a driver steers: its commands
+are in /cmd_vel, where it is in /odom, at 50 Hz. Nothing but the commands moves the picture.
 """
 import argparse
 import json
@@ -14,6 +19,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from math import cos, sin
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,6 +32,7 @@ from tqdm import tqdm
 
 from imn_world_model.cli import atomic_path, run_cli
 from imn_world_model.errors import UserError
+from imn_world_model.rendering.drive import COMBINATIONS, CONTROL_RATE, Drive, clip_drive
 from imn_world_model.rendering.robot_camera import CENTRE, FOCAL_LENGTH, HEIGHT, WIDTH
 from imn_world_model.rendering.robot_frames import Frame, shoot
 
@@ -33,7 +40,10 @@ IMAGE_TOPIC = '/camera/image_raw/compressed'
 INFO_TOPIC = '/camera/camera_info'
 TRUTH_TOPIC = '/ground_truth'
 POSE_TOPIC = '/ground_truth/object_pose'
+COMMAND_TOPIC = '/cmd_vel'
+ODOM_TOPIC = '/odom'
 FRAME_ID = 'camera_optical_frame'
+BASE_FRAME, ODOM_FRAME = 'base_link', 'odom'
 
 _START = 1_767_225_600 * 10 ** 9      # 2026-01-01: stamps must not depend on when the log is made
 _PAUSE = 2.0                          # seconds between clips
@@ -46,11 +56,11 @@ def make(name: str, **fields: Any) -> Any:
     return _TYPES.types[name.replace('/', '/msg/')](**fields)
 
 
-def header(stamp: int) -> Any:
+def header(stamp: int, frame: str = FRAME_ID) -> Any:
     """:return: a header at ``stamp``, in nanoseconds."""
     seconds, nanoseconds = divmod(stamp, 10 ** 9)
     time = make('builtin_interfaces/Time', sec=seconds, nanosec=nanoseconds)
-    return make('std_msgs/Header', stamp=time, frame_id=FRAME_ID)
+    return make('std_msgs/Header', stamp=time, frame_id=frame)
 
 
 def camera_info(stamp: int) -> Any:
@@ -77,9 +87,36 @@ def messages(frame: Frame, stamp: int) -> dict[str, Any]:
                          pose=make('geometry_msgs/Pose', position=position, orientation=turn))}
 
 
+def driven(drive: Drive, step: int, stamp: int) -> dict[str, Any]:
+    """:return: the messages of a step of control: the command from here on, and where it is."""
+    forward, left, turn = drive.command[step]
+    twist = make('geometry_msgs/Twist', linear=make('geometry_msgs/Vector3', x=forward, y=left,
+                                                    z=0.0),
+                 angular=make('geometry_msgs/Vector3', x=0.0, y=0.0, z=turn))
+    ahead, aside, turned = drive.poses[step].seen_from(drive.poses[0])
+    place = make('geometry_msgs/Point', x=ahead, y=aside, z=0.0)
+    pose = make('geometry_msgs/Pose', position=place, orientation=make(
+        'geometry_msgs/Quaternion', x=0.0, y=0.0, z=sin(turned / 2), w=cos(turned / 2)))
+    unknown = np.zeros(36)
+    return {
+        COMMAND_TOPIC: twist,
+        ODOM_TOPIC: make(
+            'nav_msgs/Odometry', header=header(stamp, ODOM_FRAME), child_frame_id=BASE_FRAME,
+            pose=make('geometry_msgs/PoseWithCovariance', pose=pose, covariance=unknown),
+            twist=make('geometry_msgs/TwistWithCovariance', twist=twist, covariance=unknown))}
+
+
+def between(args: argparse.Namespace, index: int) -> Iterator[tuple[float, int]]:
+    """:return: steps of control from a frame to the next: seconds into the clip, and number."""
+    first, end = (int(np.ceil(number / args.rate * CONTROL_RATE - 1e-9))
+                  for number in (index, index + 1))
+    yield from ((step / CONTROL_RATE, step) for step in range(first, end))
+
+
 def shoot_all(args: argparse.Namespace) -> Iterator[Frame]:
     """:return: all frames in order; what they hold does not depend on the number of processes."""
-    tasks = [(args.seed, clip, index, args.rate, args.quality, args.arena)
+    tasks = [(args.seed, clip, index, args.rate, args.quality, args.arena, args.commands,
+              args.frames / args.rate)
              for clip in range(args.clips) for index in range(args.frames)]
     if args.jobs == 1:
         yield from (shoot(*task) for task in tasks)
@@ -95,16 +132,28 @@ def record(args: argparse.Namespace) -> None:
     with atomic_path(args.out) as folder:
         with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
             connections: dict[str, Connection] = {}
-            frames = tqdm(shoot_all(args), 'frames', args.clips * args.frames)
-            for number, frame in enumerate(frames):
-                clip, index = divmod(number, args.frames)
-                stamp = _START + round(clip * clip_period + index * period)
-                for topic, message in messages(frame, stamp).items():
+
+            def write(stamp: int, held: dict[str, Any]) -> None:
+                for topic, message in held.items():
                     if topic not in connections:
                         connections[topic] = writer.add_connection(
                             topic, message.__msgtype__, typestore=_TYPES)
                     data = _TYPES.serialize_cdr(message, message.__msgtype__)
                     writer.write(connections[topic], stamp, data)
+
+            frames = tqdm(shoot_all(args), 'frames', args.clips * args.frames)
+            for number, frame in enumerate(frames):
+                clip, index = divmod(number, args.frames)
+                # Whole nanoseconds of this size are too large for a float.
+                start = _START + round(clip * clip_period)
+                stamp = _START + round(clip * clip_period + index * period)
+                write(stamp, messages(frame, stamp))
+                if args.commands is not None:
+                    drive = clip_drive(args.seed, clip, args.frames / args.rate, args.arena,
+                                       args.commands)
+                    for time, step in between(args, index):
+                        stamp = start + round(time * 1e9)
+                        write(stamp, driven(drive, step, stamp))
         if args.out.exists():
             shutil.rmtree(args.out)
 
@@ -124,6 +173,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='decides everything (default 0)')
     parser.add_argument('--arena', type=int, default=0,
                         help='the room; the same number is the same room in every log (default 0)')
+    parser.add_argument('--commands', choices=COMBINATIONS,
+                        help='drive by commands, recorded with odometry: all combinations of '
+                        'forward/back and left/right, those of unlike signs and single ones '
+                        '(some), or those of like signs only (others)')
     parser.add_argument('--quality', type=int, default=85, help='of the JPEGs (default 85)')
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1,
                         help='processes (default one per core)')

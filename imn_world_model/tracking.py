@@ -1,4 +1,5 @@
 """Filtering of Lie-algebra coordinates over time: a constant-velocity Kalman filter per camera."""
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +116,22 @@ class Track:
             self._filter.update(mean)
             self._updates += 1
         return self._estimate(accepted=fits)
+
+    def at(self, time: float) -> Estimate | None:
+        """
+        Foresee at constant velocity, without touching what is known.
+
+        :param time: seconds; not before the last measurement.
+        :return: what is known then; ``None`` before there was a measurement.
+        """
+        if self._filter is None:
+            return None
+        kept = copy.deepcopy(self._filter)
+        if time > self._time:
+            self._predict(time - self._time)
+        estimate = self._estimate(accepted=self._refused == 0)
+        self._filter = kept
+        return estimate
 
     def _start(self, time: float, identity: int, mean: np.ndarray, noise: np.ndarray) -> Estimate:
         size = len(mean)

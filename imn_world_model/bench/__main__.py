@@ -24,8 +24,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--real', type=Path, metavar='DIR',
                         help='train on recordings of real objects and judge on another day '
                              '(minutes for each protocol and seed)')
+    parser.add_argument('--predict', action='store_true',
+                        help='errors of imagined frames beside simple rivals; needs --run and '
+                             '--data (minutes for each seed)')
+    parser.add_argument('--motion', action='store_true',
+                        help='the state between, after and without images, by commands and by '
+                             'constant velocity; needs --run, --data and --others')
+    parser.add_argument('--data', nargs='+', type=Path, default=[], metavar='LOG',
+                        help='for --predict, --motion: a log with actions')
+    parser.add_argument('--others', nargs='+', type=Path, default=[], metavar='LOG',
+                        help='for --predict: a log of combinations of actions that --data lacks; '
+                             'for --motion: a log of 50 images per second')
+    parser.add_argument('--steps', type=int, help='for --predict: steps of fitting')
     parser.add_argument('--protocols', nargs='+', default=[], metavar='NAME', help='for --real')
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='for --real')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2],
+                        help='for --real, --predict')
     parser.add_argument('--preset', default='objects', help='for --real')
     parser.add_argument('--set', nargs='+', default=[], metavar='SECTION.KEY=VALUE',
                         help='for --real')
@@ -38,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--run', type=Path,
                         help='run folder (or a folder with one run in it) for --winner: '
                              'agreement on its test split too (default: an untrained network of '
-                             'the base sizes)')
+                             'the base sizes); perception for --predict')
     parser.add_argument('--compare', type=int, default=0, metavar='N',
                         help='test images for that agreement (default: all)')
     parser.add_argument('--out', type=Path, default=Path('bench.json'), metavar='FILE.json')
@@ -46,12 +59,22 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     device = device_for(options.accelerator)
     parts = ('winner', 'growth', 'training', 'novelty', 'decode', 'node')
-    everything = not (options.real or any(getattr(options, part) for part in parts))
+    everything = not (options.real or options.predict or options.motion
+                      or any(getattr(options, part) for part in parts))
     figures: dict[str, dict[str, float]] = {}
     if options.real:
         from imn_world_model.bench import real
         figures['real'] = real.run(options.real, options.protocols, options.seeds, options.preset,
                                    options.set, options.runs, options.rehearse)
+    if options.predict:
+        from imn_world_model.bench import predict
+        from imn_world_model.fitting import FitOptions
+        fitting = FitOptions() if options.steps is None else FitOptions(options.steps)
+        figures['predict'] = predict.run(options.run, options.data, options.others, options.seeds,
+                                         fitting, options.out.with_suffix('.png'))
+    if options.motion:
+        from imn_world_model.bench import motion
+        figures['motion'] = motion.run(options.run, options.data, options.others)
     if options.winner or everything:
         from imn_world_model.bench import winner
         figures['winner'] = winner.run(options.run, options.compare, device.type)

@@ -190,14 +190,16 @@ def is_recording(path: Path) -> bool:
         is_bag(item) for item in path.iterdir())
 
 
-def read_bag(path: Path, report: BagReport, scratch: Path | None = None) -> Iterator[BagMessage]:
+def read_bag(path: Path, report: BagReport, scratch: Path | None = None,
+             kinds: tuple[str, ...] = READ_TYPES) -> Iterator[BagMessage]:
     """
     Go through a recording once, in the order it was written.
 
     :param path: a bag folder or a storage file.
     :param report: filled with topics and problems on the way.
     :param scratch: where compressed files are unpacked; ``None`` for the system's place.
-    :return: messages of image and string types; others are only listed in the report.
+    :param kinds: types of the messages wanted.
+    :return: messages of those types; others are only listed in the report.
     """
     files = storage_files(path)
     lost: Counter[str] = Counter()                    # by the files' own account
@@ -215,9 +217,9 @@ def read_bag(path: Path, report: BagReport, scratch: Path | None = None) -> Iter
                 except zstandard.ZstdError:
                     report.fault(f'{file}: compressed file is cut off or corrupt; read up to '
                                  'there')
-                yield from _read_storage(plain, file, report, lost)
+                yield from _read_storage(plain, file, report, lost, kinds)
         else:
-            yield from _read_storage(file, file, report, lost)
+            yield from _read_storage(file, file, report, lost, kinds)
     report.lost = _count_images(lost, report)
     if path.is_dir():
         _compare_with_metadata(path, files, report, lost)
@@ -231,7 +233,7 @@ def _maybe_images(topic: str, report: BagReport) -> bool:
 
 
 def _read_storage(file: Path, name: Path, report: BagReport,
-                  lost: Counter[str]) -> Iterator[BagMessage]:
+                  lost: Counter[str], kinds: tuple[str, ...]) -> Iterator[BagMessage]:
     reader = (read_ros1 if is_ros1(file) else
               read_mcap if file.name.lower().endswith('.mcap') else read_sqlite)
     stored = StorageReport(problems=report.problems)
@@ -241,7 +243,7 @@ def _read_storage(file: Path, name: Path, report: BagReport,
         report.read[message.topic] += 1
         if encoding in KNOWN_TYPES and kind in KNOWN_TYPES[encoding] or (
                 encoding in FOXGLOVE_ENCODINGS and kind in FOXGLOVE_TYPES):
-            if kind in READ_TYPES:
+            if kind in kinds:
                 # MCAP's clock is unsigned; half its range is centuries away: a broken stamp.
                 stamp = message.stamp if message.stamp < 1 << 63 else 0
                 yield BagMessage(message.topic, kind, stamp, message.payload, encoding,

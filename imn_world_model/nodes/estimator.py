@@ -5,6 +5,12 @@ State estimation on top of perception: filters the Lie-algebra coordinates of wh
 
 Subscribes to `identity` and `transform`, publishes `state` (imn_msgs/State), all in its namespace;
 each camera, told apart by source_topic (frame_id where that is empty), is filtered by itself.
+
+    ros2 run imn_world_model state_estimator --ros-args -p motion:=cmd_vel -p model:=model.onnx
+
+With motion, commands or odometry carry the state: it is published 50 times a second for the time
+of now, images correct it, and the service `imagine` (imn_msgs/srv/Imagine) tells what further
+actions would lead to. The model is the one that perception runs, with its dynamics beside it.
 """
 import sys
 from dataclasses import fields
@@ -16,6 +22,7 @@ from rclpy.node import Node
 
 from imn_world_model.errors import UserError
 from imn_world_model.nodes.messages import transform_to_arrays
+from imn_world_model.nodes.motion import KINDS, NONE, Motion, MotionSettings
 from imn_world_model.nodes.parameters import declare_one
 from imn_world_model.nodes.running import run_until_stopped
 from imn_world_model.tracking import Track, TrackingOptions
@@ -27,6 +34,14 @@ DESCRIPTIONS = {
     'gate': 'Probability with which a measurement that fits passes the outlier gate.',
     'patience': 'Outliers or foreign identities in a row after which the filter starts anew.',
     'max_gap': 'Seconds without a measurement after which the filter starts anew.',
+}
+MOTION_DESCRIPTIONS = {
+    'model': 'Path of an exported .onnx file with its dynamics beside it; for motion.',
+    'motion': f'What tells how the robot moves: {", ".join((NONE, *KINDS))}. With none, '
+              'coordinates move at constant velocity.',
+    'motion_topic': 'Its topic; empty for /cmd_vel or /odom.',
+    'publish_rate': 'States per second, with motion.',
+    'max_blind': 'Seconds without an image for which a state is still told, with motion.',
 }
 LOG_PERIOD = 5.0
 
@@ -43,9 +58,15 @@ class EstimatorNode(Node):
         self._options = TrackingOptions(**{
             field.name: declare_one(self, field.name, field.default, DESCRIPTIONS[field.name],
                                     read_only=True) for field in fields(TrackingOptions)})
+        motion = MotionSettings(**{
+            field.name: declare_one(self, field.name, field.default,
+                                    MOTION_DESCRIPTIONS[field.name], read_only=True)
+            for field in fields(MotionSettings)})
         self._tracks: dict[str, Track] = {}
         self._labels: dict[int, str] = {}
         self._publisher = self.create_publisher(State, 'state', 10)
+        self._motion = None if motion.motion == NONE else Motion(
+            self, motion, self._publisher, lambda identity: self._labels.get(identity, ''))
         self.create_subscription(Identity, 'identity', self._on_identity, 10)
         self.create_subscription(Transform, 'transform', self._on_transform, 10)
 
@@ -58,6 +79,9 @@ class EstimatorNode(Node):
         stamp = message.header.stamp
         try:
             arrays = transform_to_arrays(message)
+            if self._motion is not None:
+                self._motion.see(camera, message, arrays)
+                return
             estimate = track.update(stamp.sec + stamp.nanosec * 1e-9, arrays.identity,
                                     arrays.latent_mean.ravel(), arrays.latent_variance.ravel())
         except UserError as error:

@@ -5,6 +5,7 @@ from math import atan2, hypot
 import cv2
 import numpy as np
 
+from imn_world_model.rendering.drive import clip_drive
 from imn_world_model.rendering.robot_camera import render
 from imn_world_model.rendering.robot_scene import Scene, View, clip_scene
 
@@ -74,7 +75,8 @@ def ground_truth(scene: Scene, view: View, time: float) -> dict[str, object]:
     return {'shape': scene.solid.shape} | {name: round(value, 6) for name, value in truth.items()}
 
 
-def shoot(seed: int, clip: int, index: int, rate: float, quality: int, arena: int = 0) -> Frame:
+def shoot(seed: int, clip: int, index: int, rate: float, quality: int, arena: int = 0,
+          commands: str | None = None, seconds: float = 0.0) -> Frame:
     """
     Make one frame. It depends on the arguments only, not on frames made before.
 
@@ -84,11 +86,18 @@ def shoot(seed: int, clip: int, index: int, rate: float, quality: int, arena: in
     :param rate: frames per second.
     :param quality: of the JPEG, 1 to 100.
     :param arena: number of the place.
+    :param commands: which combinations of commands move the camera, see :mod:`drive`; ``None``
+        for a smooth path.
+    :param seconds: length of the clip, where commands move it.
     :return: the frame.
     """
-    scene = clip_scene(seed, clip, arena)
     time = index / rate
-    view = scene.view(time)
+    if commands is None:
+        scene = clip_scene(seed, clip, arena)
+        view = scene.view(time)
+    else:
+        drive = clip_drive(seed, clip, seconds, arena, commands)
+        scene, view = drive.scene, drive.view(time)
     image = render(scene, view, np.random.default_rng((seed, 2, clip, index)))
     done, data = cv2.imencode('.jpg', image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done, 'an 8-bit image always compresses'

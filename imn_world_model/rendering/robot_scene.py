@@ -113,6 +113,18 @@ class Scene:
         turn = around - self.bearing.at(time)
         pitch = self.above.at(time) + atan2(self.solid.height / 2 - self.height.at(time),
                                             self.distance.at(time))
+        return self.view_from(position, turn, pitch, time)
+
+    def view_from(self, position: np.ndarray, turn: float, pitch: float, time: float) -> View:
+        """
+        Camera anywhere, light at a time.
+
+        :param position: of the camera (3,), metres.
+        :param turn: of the optical axis about the vertical, radians; 0 looks along -z, positive
+            is to the left.
+        :param pitch: of the optical axis above the floor, radians.
+        :param time: seconds into the clip.
+        """
         level = np.array([-sin(turn), 0.0, -cos(turn)])
         right = np.array([cos(turn), 0.0, -sin(turn)])
         vertical = np.array([0.0, 1.0, 0.0])

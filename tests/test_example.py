@@ -1,0 +1,79 @@
+"""The example's planner: in a world that is known it finds the way."""
+import importlib.util
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from imn_world_model.rendering.drive import clip_drive
+from imn_world_model.world_model import State, WorldModel
+
+
+@pytest.fixture(scope='module')
+def example() -> ModuleType:
+    path = Path(__file__).parent.parent / 'examples' / 'drive_to_picture.py'
+    spec = importlib.util.spec_from_file_location('drive_to_picture', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def state(x: float, y: float) -> State:
+    return State(np.array([0]), np.ones((1, 1), bool), np.array([[[x, y, 0.0]]], np.float32),
+                 np.full((1, 1, 3), 0.01, np.float32), np.array([0]))
+
+
+@pytest.fixture
+def base(example: ModuleType) -> WorldModel:
+    """:return: a point that goes where it is sent, turned by where it looks."""
+    def move(mean, variance, identity, action, seconds):
+        turn = mean[:, 0, 2] + action[:, 2] * seconds / 2
+        then = mean.copy()
+        then[:, 0, 0] += seconds * (np.cos(turn) * action[:, 0] - np.sin(turn) * action[:, 1])
+        then[:, 0, 1] += seconds * (np.sin(turn) * action[:, 0] + np.cos(turn) * action[:, 1])
+        then[:, 0, 2] += seconds * action[:, 2]
+        return then, variance
+
+    return WorldModel(None, move, None, example.NAMES, ('m/s', 'm/s', 'rad/s'))
+
+
+def test_the_plan_ends_at_the_goal(example: ModuleType, base: WorldModel) -> None:
+    start, goal = state(0.0, 0.0), state(0.7, -0.5)
+    rng = np.random.default_rng(0)
+    commands = example.plan(base, start, goal, rng, example.AHEAD)
+    assert (np.abs(commands) <= example.LIMIT + 1e-9).all()
+    end = base.imagine(start, commands, example.HELD, pictures=False).mean[0, -1, 0]
+    assert end == pytest.approx([0.7, -0.5, 0.0], abs=0.1)
+    drawn = base.imagine(start, rng.uniform(-example.LIMIT, example.LIMIT, (example.AHEAD, 3)),
+                         example.HELD, pictures=False).mean[0, -1, 0]
+    assert np.abs(drawn - [0.7, -0.5, 0.0]).max() > 0.2
+
+
+def test_the_camera_goes_where_it_is_sent(example: ModuleType) -> None:
+    drive = clip_drive(1, 0, 1.0)
+    camera = example.Camera(drive, SimpleNamespace(prepare=lambda rgb: rgb[::15, ::20]))
+    before = camera.look()
+    assert before.shape == (32, 32, 3)
+    start = camera.pose
+    camera.go(np.array([0.4, 0.0, 0.0]))
+    assert camera.pose.seen_from(start) == pytest.approx((0.4 * example.HELD, 0.0, 0.0))
+    assert example.away(camera.look(), before) > 1e-4
+    assert example.away(before, before) == 0.0
+
+
+@pytest.mark.parametrize('driver', ['planner', 'random'])
+def test_a_driver_that_is_there_stops_and_one_that_is_not_gives_up(
+        example: ModuleType, base: WorldModel, driver: str) -> None:
+    drive = clip_drive(1, 0, 1.0)
+    perceive = SimpleNamespace(identity=np.array([0]), active=np.ones((1, 1), bool),
+                               latent_mean=np.zeros((1, 1, 3), np.float32),
+                               latent_variance=np.full((1, 1, 3), 0.01, np.float32))
+    base._perceive = lambda images: perceive
+    camera = example.Camera(drive, SimpleNamespace(prepare=lambda rgb: rgb[::60, ::80]))
+    goal, rng = camera.look(), np.random.default_rng(0)
+    done, commands, _ = example.drive_to(camera, base, goal, driver, 0.01, rng)
+    assert done and commands == 0
+    done, commands, times = example.drive_to(camera, base, goal, driver, 0.0, rng)
+    assert not done and commands == example.MOST
+    assert len(times) == example.MOST // example.DONE
