@@ -54,8 +54,8 @@ class Objects:
         """:return: (SIDE, SIDE, 3) uint8, an object before a plain background."""
         large = self.pictures[kind]
         centre = (len(large) - 1) / 2
-        turn = cv2.getRotationMatrix2D((centre, centre), rng.uniform(-TURN, TURN),
-                                       np.exp(rng.uniform(-ZOOM, ZOOM)))
+        turn = np.asarray(cv2.getRotationMatrix2D(
+            (centre, centre), rng.uniform(-TURN, TURN), np.exp(rng.uniform(-ZOOM, ZOOM))), float)
         turn[:, 2] += rng.uniform(-SHIFT, SHIFT, 2) * len(large)
         moved = cv2.warpAffine(large, turn, large.shape[1::-1]).astype(np.float32)
         share = moved[..., 3:] / 255.0
