@@ -53,6 +53,8 @@ FRAMES_LOOKED_AT = 32
 BATCH = 256
 # Images that principal components are found from.
 SMALL_SAMPLE = 2000
+# Images whose components are averaged for signatures, at most.
+MAX_AVERAGED = 20_000
 # The share without a trial: features that were not learnt from the log bear it.
 UNTRIED = 0.3
 # One frame of so many of a clip is kept back in the trial, at most so many in all.
@@ -263,12 +265,13 @@ class Discoverer:
         """:return: the recognizer in evaluation mode, and the signatures, both on the CPU."""
         lightning.seed_everything(self.config.train.seed, verbose=False)
         if signature is None:
-            signature = torch.randn(self.num_clips, self.config.model.signature_size)
+            signature = torch.randn(self.num_clips, self.config.model.recognizer_features)
         if recognizer is None:
             recognizer = Recognizer(self.config.model)
             some = sample(views.images, SMALL_SAMPLE, self.config.train.seed)
             recognizer.fit(torch.from_numpy(some).movedim(-1, 1).float() / 255.0)
-        learner = NameLearner(recognizer, signature, self.config, steps)
+        learner = NameLearner(recognizer, signature[:, :self.config.model.recognizer_features],
+                              self.config, steps)
         trainer = lightning.Trainer(
             max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
             enable_model_summary=False, enable_progress_bar=self.progress,
@@ -278,8 +281,31 @@ class Discoverer:
                               trainer.world_size)
         trainer.fit(learner.train(), DataLoader(batches, batch_size=None, shuffle=False,
                                                 num_workers=self.config.train.workers))
-        return (learner.recognizer.cpu().eval(),
-                F.normalize(learner.signature.detach().cpu(), dim=1))
+        recognizer = learner.recognizer.cpu().eval()
+        learnt = F.normalize(learner.signature.detach().cpu(), dim=1)
+        return recognizer, with_components(learnt, recognizer, views.images, rows, name)
+
+
+def with_components(learnt: Tensor, recognizer: Recognizer, images: ImageRows, rows: np.ndarray,
+                    name: np.ndarray) -> Tensor:
+    """
+    Signatures with what needs no training: the mean of the principal components.
+
+    :param learnt: (K, learnt d) of length 1, of the names.
+    :param recognizer: knows the components, or has none.
+    :param images: (N, S, S, 3) uint8.
+    :param rows: (R,) image numbers.
+    :param name: (R,) of those images.
+    :return: (K, d) of length 1.
+    """
+    if not recognizer.components:
+        return learnt
+    chosen = np.arange(len(rows))[:: -(-len(rows) // MAX_AVERAGED)]
+    given = _given(recognizer, images, rows[chosen])
+    assert given is not None
+    total = torch.zeros(len(learnt), given.shape[1])
+    total.index_add_(0, torch.from_numpy(name[chosen]), torch.from_numpy(given))
+    return F.normalize(torch.cat((learnt, F.normalize(total, dim=1)), dim=1), dim=1)
 
 
 def views_for(config: Config, images: ImageRows, backgrounds: Backgrounds | None,

@@ -44,7 +44,7 @@ FITTING = 0.3
 PICTURES = 2000
 RIDGE = 1e-6
 BATCH = 32
-FIT_IMAGES = 2000
+FIT_IMAGES = 1600
 # Images whose candidates are all decoded. Of the others only those so many are that a sketch
 # fitted to the first ones ranks best: more than any effort decodes.
 ALL_DECODED = 192
@@ -244,7 +244,7 @@ def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
     The hessian form's random price is left out, as it is from the deployed model.
 
     :param network: trained.
-    :param images: (K, S, S, 3) uint8 of the training split, K at least 1; 2,000 do.
+    :param images: (K, S, S, 3) uint8 of the training split, K at least 1; 1,600 do.
     :param progress: whether to show a bar.
     """
     decoder = network.decoder

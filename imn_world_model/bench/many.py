@@ -55,8 +55,7 @@ class Objects:
         large = self.pictures[kind]
         centre = (len(large) - 1) / 2
         turn = np.asarray(cv2.getRotationMatrix2D(
-            (centre, centre), rng.uniform(-TURN, TURN), np.exp(rng.uniform(-ZOOM, ZOOM))),
-            np.float64)
+            (centre, centre), rng.uniform(-TURN, TURN), np.exp(rng.uniform(-ZOOM, ZOOM))), float)
         turn[:, 2] += rng.uniform(-SHIFT, SHIFT, 2) * len(large)
         moved = cv2.warpAffine(large, turn, large.shape[1::-1]).astype(np.float32)
         share = moved[..., 3:] / 255.0
