@@ -11,7 +11,7 @@ from tqdm import tqdm
 from imn_world_model.combine import active_product
 from imn_world_model.data.actions import Actions, load_actions
 from imn_world_model.data.cache import built_once, default_cache_dir
-from imn_world_model.data.frames import Frames, ImageStack, load_frames
+from imn_world_model.data.frames import Frames, ImageRows, load_frames
 from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.run import Run, weights_hash
@@ -50,7 +50,7 @@ class Transitions:
     run_length: np.ndarray
     clip: np.ndarray
     split: np.ndarray
-    images: ImageStack
+    images: ImageRows
     names: tuple[str, ...]
     units: tuple[str, ...]
     topic: str
