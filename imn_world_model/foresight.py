@@ -58,7 +58,7 @@ def foresight_section(run: Run, paths: list[Path], split: str
     return {'foresight': figures}, report.section('What it foresees', text, [
         report.table('Squared image error per pixel and channel',
                      ['predictor', *(f'step {step}' for step in shown)],
-                     [[name, *(float(curve[step - 1]) for step in shown)]
+                     [[name, *(f'{curve[step - 1]:.5f}' for step in shown)]
                       for name, curve in curves.items()])], [
         report.picture('error over steps', _figure(curves)),
         report.picture('truth, imagination and difference; the first column was seen, time runs '

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from imn_world_model.data.actions import load_actions, read_motion
-from imn_world_model.data.frames import ImageStack, load_frames
+from imn_world_model.data.frames import load_frames
 from imn_world_model.driven import DrivenTrack
 from imn_world_model.dynamics import load_flow
 from imn_world_model.errors import UserError
@@ -87,8 +87,7 @@ def run(folder: Path | None, data: list[Path], fast: list[Path]) -> dict[str, fl
     recorded = read_motion(Path(frames.sources[0]))[actions.topic]
     columns = [recorded.names.index(name) for name in actions.names]
     shaded = occlude(frames.images[np.arange(len(frames.images))], OCCLUDED)
-    dark = encode(perception.network, replace(frames, images=ImageStack(
-        [(shaded, np.arange(len(shaded)))])), progress=False)
+    dark = encode(perception.network, replace(frames, images=shaded), progress=False)
     model = world_model_of(perception, flow)
     figures: dict[str, float] = {}
     for name, case in CASES.items():
