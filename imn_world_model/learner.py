@@ -1,6 +1,5 @@
 """One training step, and what happens between steps: the network inside Lightning's loop."""
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning
@@ -31,16 +30,6 @@ FINAL_RATE = 0.02
 # Losses are sums over an image's pixels, so gradients are large; clipped at this norm, all steps
 # of the early phase weigh the same in Adam's moments.
 MAX_GRADIENT_NORM = 200.0
-
-
-def halved_search(device: torch.device, search: str) -> AbstractContextManager:
-    """
-    Choose in bfloat16 where a CPU has it: the fast search then takes half the time.
-
-    Choosing is not learning: no gradient passes, and scores are sums over thousands of pixels.
-    """
-    has = device.type == 'cpu' and search == 'fast' and torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast('cpu', torch.bfloat16) if has else nullcontext()
 
 
 class Learner(lightning.LightningModule):
@@ -87,9 +76,8 @@ class Learner(lightning.LightningModule):
             identity = torch.zeros_like(image[:, 0, 0, 0], dtype=torch.long)
             subset = torch.full_like(identity, whole)
         else:
-            with halved_search(self.device, train.search):
-                answer = self.network.search(image, encoding, STRATEGIES[train.search], kl_weight,
-                                             all_active=step < train.all_modules_steps)
+            answer = self.network.search(image, encoding, STRATEGIES[train.search], kl_weight,
+                                         all_active=step < train.all_modules_steps)
             scores = answer.identity_scores                              # (B, n)
             if label is not None and self.network.classifier is not None:
                 costs = self.network.classifier.identity_costs(self.network.identities(), label)

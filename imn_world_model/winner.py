@@ -202,32 +202,7 @@ def coarse_to_fine(decoder: Decoder, question: Question) -> Answer:
         loss = loss + question.decoded_price(subset.flatten(1), identity.flatten(1)).view_as(loss)
     loss, place = loss.min(dim=1)                                          # (B, K)
     subset = subset.gather(1, place[:, None]).squeeze(1)
-    if torch.is_autocast_enabled(loss.device.type) and loss.shape[1] > 1:
-        loss = _sharpened(decoder, question, chosen, subset_T, loss, subset)
     return chosen.answer(loss, subset)
-
-
-def _sharpened(decoder: Decoder, question: Question, chosen: 'Chosen', subset_T: Tensor,
-               loss: Tensor, subset: Tensor) -> Tensor:
-    """
-    The two best identities' losses anew, in single precision: they decide.
-
-    :param loss: (B, K), in half precision.
-    :param subset: (B, K), of each identity.
-    """
-    with torch.autocast(loss.device.type, enabled=False):
-        two = _least(loss, 2)                                              # (B, 2)
-        image = torch.arange(len(loss), device=loss.device)[:, None]
-        number = subset.gather(1, two)
-        identity = chosen.identity.expand_as(loss).gather(1, two)
-        hidden = decoder.hidden(subset_T[image, number] @ question.identity_T[identity])
-        errors = image_errors(decoder, decoder.cells(hidden), decoder.nested(question.image))
-        price = question.image_price(errors) + question.price.gather(1, number)
-        if question.identity_price is not None:
-            price = price + question.identity_price.gather(1, identity)
-        if question.decoded_price is not None:
-            price = price + question.decoded_price(number, identity)
-    return loss.scatter(1, two, price.to(loss.dtype))
 
 
 @dataclass(frozen=True)
@@ -381,9 +356,10 @@ def coarse_reading(decoder: Decoder, question: Question, whole_T: Tensor) -> Rea
     head = decoder.coarse_head
     mean_T = whole_T.mean(0)
     pictures = decoder.coarse(decoder.hidden(mean_T @ question.identity_T)).flatten(1)   # (n, c)
-    pictures = (pictures - pictures.mean(0)).float()
+    pictures = pictures - pictures.mean(0)
     with torch.autocast(pictures.device.type, enabled=False):            # no half eigenvalues
-        _, directions = torch.linalg.eigh(pictures.T @ pictures)         # ascending
+        spread = pictures.float().T @ pictures.float()
+        _, directions = torch.linalg.eigh(spread)                        # ascending
     directions = directions[:, -OUTLINE:].to(head.weight.dtype)          # (c, r)
     target = F.adaptive_avg_pool2d(question.image, decoder.coarse_size).flatten(1) - head.bias
     wanted = target @ directions

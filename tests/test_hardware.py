@@ -6,7 +6,6 @@ import torch
 
 from imn_world_model import cores, hardware
 from imn_world_model.errors import UserError
-from imn_world_model.learner import halved_search
 from imn_world_model.session import Session
 
 
@@ -44,11 +43,3 @@ def test_a_missing_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         hardware.device_for('gpu')
     with pytest.raises(UserError, match="'tpus' is not known; choose from auto, cpu, gpu"):
         hardware.device_for('tpus')
-
-
-def test_only_the_fast_search_on_a_cpu_is_halved() -> None:
-    for device, search in (('cuda', 'fast'), ('cpu', 'exhaustive')):
-        with halved_search(torch.device(device), search):
-            assert not torch.is_autocast_enabled('cpu')
-    with halved_search(torch.device('cpu'), 'fast'):
-        assert torch.is_autocast_enabled('cpu') == torch.cpu._is_avx512_bf16_supported()

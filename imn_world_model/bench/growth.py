@@ -20,7 +20,6 @@ from imn_world_model.cli import atomic_path
 from imn_world_model.config import ModelConfig
 from imn_world_model.export import Calibration, DeployedNetwork, export_onnx, run_metadata
 from imn_world_model.inference import ImnModel
-from imn_world_model.learner import halved_search
 from imn_world_model.marks import MARK
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.winner import coarse_to_fine, exhaustive
@@ -88,8 +87,7 @@ class _Training:
             self.encoding = network.encode(self.image)
 
     def __call__(self) -> None:
-        with halved_search(self.image.device, 'fast'):
-            self.network.search(self.image, self.encoding, coarse_to_fine)
+        self.network.search(self.image, self.encoding, coarse_to_fine)
 
 
 @torch.no_grad()
