@@ -120,8 +120,8 @@ def trained(objects: Objects, steps: int = STEPS,
     torch.manual_seed(0)
     n = objects.count
     config = override(preset('objects32'), [
-        'model.background=keep', 'model.turn=keep', 'model.recognizer_components=0',
         f'model.num_identities={n}', 'model.turn=keep', 'model.background=keep',
+        'model.recognizer_components=0',
         f'train.steps={steps}', 'train.batch_size=64',
         f'train.all_modules_steps={2 * steps // 3}', 'train.revive_every=0'])
     recognizer = Recognizer(config.model)
