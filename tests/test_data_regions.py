@@ -121,19 +121,23 @@ def test_infer_cuts_as_training_did(tmp_path: Path) -> None:
     network = IndependentModularNetwork(config.model, config.loss).eval()
     path = bag(tmp_path)
     seen = {}
-    for name, regions in (('whole', Regions()), ('cut', Regions(auto=True))):
-        run = Run(tmp_path, config, network, DataOptions(size=32, regions=regions), (), 'abc', 1)
+    alone = Crop(background='remove', turn=True)
+    for name, regions, crop in (('whole', Regions(), Crop()), ('cut', Regions(auto=True), Crop()),
+                                ('alone', Regions(auto=True), alone), ('rim', Regions(), alone)):
+        options = DataOptions(size=32, regions=regions, crop=crop, still=0.0,
+                              cache_dir=tmp_path / 'cache')
+        run = Run(tmp_path, config, network, options, (), 'abc', 1)
         metadata = run_metadata(run, name, ['a', 'b', 'c'], Calibration(-1e9, 20.0))
         export_onnx(network, tmp_path / f'{name}.onnx', metadata, np.zeros((0,)))
         model = ImnModel(tmp_path / f'{name}.onnx', ['cpu'])
         source = find_sources([path])[0]
         seen[name] = [answer['latent_mean'] for answer in
                       answers(model, source, (), 8, SourceReport())]
-        frames = load_frames([path], DataOptions(size=32, regions=regions, still=0.0,
-                                                 cache_dir=tmp_path / 'cache'), progress=False)
+        frames = load_frames([path], options, progress=False)
         expected = model.predict(frames.images[:]).latent_mean
         np.testing.assert_allclose(seen[name], expected, atol=1e-5)
-    assert np.abs(np.subtract(seen['whole'], seen['cut'])).max() > 1e-3
+    for one, other in (('whole', 'cut'), ('cut', 'alone'), ('whole', 'rim')):
+        assert np.abs(np.subtract(seen[one], seen[other])).max() > 1e-3
 
 
 def test_cut_leaves_the_object_alone_before_grey() -> None:
