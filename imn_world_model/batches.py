@@ -44,7 +44,9 @@ class Turned:
 
     def __getitem__(self, index: Any) -> np.ndarray:
         found = np.asarray(self.images[index])
-        return along(found) if found.ndim == 3 else np.stack([along(image) for image in found])
+        if found.ndim == 3:
+            return along(found)
+        return np.stack([along(image) for image in found]) if len(found) else found
 
 
 def backgrounds_of(images: ImageRows, config: Config) -> Backgrounds | None:

@@ -49,6 +49,7 @@ def test_turned_images_are_turned_one_by_one() -> None:
     assert len(turned) == 3
     assert (turned[np.array([2, 0])] == np.stack([along(images[2]), along(images[0])])).all()
     assert (turned[1] == along(images[1])).all()
+    assert turned[np.zeros(0, int)].shape == (0, 64, 64, 3)
 
 
 def test_alone_keeps_the_object_and_greys_the_rest() -> None:
