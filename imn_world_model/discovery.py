@@ -214,6 +214,8 @@ class Discoverer:
         views = self.views = self._views(turned, anyhow)
         recognizer, signature = self._learn(views, rows, self.clip, train.clip_steps)
         features, given, of_clip = look(recognizer, views.images, self.clip, views)
+        if recognizer.components and not turned:
+            given = None          # pixels tell of one object only where it lies the same way
         identity = group(features, of_clip, signature.numpy(), model.num_identities, given)
         n = max(int(identity.max()) + 1, model.num_identities)
         # Where there are fewer clips than identities the rest are drawn at random.

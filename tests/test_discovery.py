@@ -4,9 +4,10 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from imn_world_model.config import AUTO
-from imn_world_model.discovery import Discovery, confusion_distance, group
+from imn_world_model.config import AUTO, override, preset
+from imn_world_model.discovery import Discoverer, Discovery, confusion_distance, group
 from imn_world_model.errors import UserError
+from imn_world_model.recognition import Recognizer
 
 
 def world(objects: int, clips_each: int, frames: int = 6, spread: float = 0.25
@@ -83,3 +84,26 @@ def test_group_listens_to_features_that_were_given() -> None:
     alone, told = (adjusted_rand_score(truth, group(nothing[clip], clip, nothing, 5, given))
                    for given in (None, features))
     assert alone < 0.2 and told > 0.6
+
+
+@pytest.mark.parametrize('turned', [False, True])
+def test_pixels_are_heard_in_grouping_only_where_objects_lie_the_same_way(
+        monkeypatch: pytest.MonkeyPatch, turned: bool) -> None:
+    config = override(preset('objects32'), ['model.num_identities=2'])
+    images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3)).astype(np.uint8)
+    discoverer = Discoverer(config, images, np.arange(8) // 2, None, {}, False)
+    heard: list[np.ndarray | None] = []
+
+    def listen(features: np.ndarray, clip: np.ndarray, signature: np.ndarray, count: int,
+               given: np.ndarray | None) -> np.ndarray:
+        heard.append(given)
+        return np.arange(4) % 2
+
+    def learnt(*_: object) -> tuple[Recognizer, torch.Tensor]:
+        return (Recognizer(config.model).eval(),
+                torch.nn.functional.normalize(torch.randn(4, config.model.signature_size), dim=1))
+    monkeypatch.setattr('imn_world_model.discovery.group', listen)
+    monkeypatch.setattr(discoverer, '_learn', learnt)
+    monkeypatch.setattr(discoverer, '_trial', lambda: (turned, 0.0))
+    assert discoverer.run().turned == turned
+    assert (heard[0] is not None) == turned
