@@ -31,6 +31,12 @@ class Crop:
     def __post_init__(self) -> None:
         if self.mode not in ('center', 'none'):
             raise UserError(f"crop mode is '{self.mode}'; it must be 'center' or 'none'")
+        if self.background not in ('keep', 'remove'):
+            raise UserError(f"crop background is '{self.background}'; it must be 'keep' or "
+                            "'remove'")
+        if self.turn and self.background == 'keep':
+            raise UserError('crop turns objects, but only those before a removed background can '
+                            'be turned')
         if self.roi is not None:
             if len(self.roi) != 4:
                 raise UserError(f'region of interest is {self.roi}; give x, y, width, height')

@@ -78,3 +78,10 @@ def test_background_is_removed_where_that_is_asked_for() -> None:
     assert (left[:8] == 127).all() and (left[:, :12] == 127).all()
     assert np.abs(left[24:40, 28:36].astype(int) - (250, 10, 10)).max() <= 1
     assert (prepare(image, 64, Crop('none')) == image).all()
+
+
+def test_backgrounds_that_are_unknown_or_kept_under_turned_objects_are_refused() -> None:
+    with pytest.raises(UserError, match="background is 'blur'; it must be 'keep' or 'remove'"):
+        Crop('none', None, 'blur')                    # type: ignore[arg-type]
+    with pytest.raises(UserError, match='only those before a removed background'):
+        Crop('none', None, 'keep', True)
