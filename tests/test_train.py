@@ -132,9 +132,11 @@ def test_two_processes_match_one_with_the_same_global_batch(logs: Path, trained:
     run('train', '--data', 'logs', '--preset', 'debug', '--accelerator', 'cpu', '--name', 'two',
         '--devices', 2, cwd=logs)
     one, two = weights(trained), weights(logs / 'runs' / 'two')
-    # Sums in another order: equal up to rounding, over 60 steps of Adam.
-    distance = torch.cat([(one[name] - two[name]).float().flatten() for name in one]).norm()
-    size = torch.cat([one[name].float().flatten() for name in one]).norm()
+    # Sums in another order: equal up to rounding, over 60 steps of Adam. A group between two
+    # identities may fall either way, which accounts of who won what would show.
+    learnt = [name for name in one if name.startswith('network.')]
+    distance = torch.cat([(one[name] - two[name]).float().flatten() for name in learnt]).norm()
+    size = torch.cat([one[name].float().flatten() for name in learnt]).norm()
     assert distance < 1e-2 * size
 
 
