@@ -3,13 +3,11 @@ How many objects are there, and which clip shows which? The first stage of ``obj
 
 The recognizer learns to tell clips apart (instance discrimination over clips in place of images:
 Wu et al. 2018, arXiv:1805.01978). Two clips of one object can only be told apart by what is not
-the object, which the views take away; what the recognizer confuses is the same object. Clips are
-joined by Ward's method (Ward 1963) on how rarely they are confused, as unsupervised
-re-identification joins tracks (Lin et al. 2019, "A bottom-up clustering approach to unsupervised
-person re-identification"). Without a given number, the grouping with the largest silhouette
-(Rousseeuw 1987) is taken.
+the object, which the views take away; what the recognizer confuses is the same object, see
+:mod:`grouping`.
 """
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +17,6 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
-from sklearn.metrics import silhouette_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -29,9 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 from imn_world_model.augment import common_hues
 from imn_world_model.batches import HUE_SAMPLE, RecognizerViews, Turned, sample
 from imn_world_model.cli import write_whole
-from imn_world_model.config import AUTO, Config
+from imn_world_model.config import Config
 from imn_world_model.data.frames import ImageRows
 from imn_world_model.errors import UserError
+from imn_world_model.grouping import group
 from imn_world_model.photographs import Backgrounds
 from imn_world_model.recognition import (
     TEMPERATURE,
@@ -44,10 +40,6 @@ FILE = 'recognition.pt'
 # Share of the probability that goes to all clips alike, against overconfidence.
 SMOOTHING = 0.1
 WEIGHT_DECAY = 0.02
-# Added to a mean probability before its logarithm.
-FLOOR = 1e-4
-# Clips that are grouped by each other; if there are more, the rest joins the nearest group.
-MAX_GROUPED = 1500
 # Frames of a clip that are looked at to group it.
 FRAMES_LOOKED_AT = 32
 BATCH = 256
@@ -348,117 +340,20 @@ def look(recognizer: Recognizer, images: ImageRows, clip: np.ndarray,
             clip[rows])
 
 
-@torch.no_grad()
 def _features(recognizer: Recognizer, images: ImageRows, rows: np.ndarray) -> np.ndarray:
     """:return: features (K, d) of the images of rows (K,)."""
-    parts = []
-    for part in np.array_split(rows, -(-len(rows) // BATCH)):
-        image = torch.from_numpy(np.ascontiguousarray(images[part])).movedim(-1, 1).float() / 255
-        parts.append(recognizer.features(image))
-    return torch.cat(parts).numpy()
+    return _of_each(recognizer.features, images, rows)
+
+
+def _given(recognizer: Recognizer, images: ImageRows, rows: np.ndarray) -> np.ndarray | None:
+    """:return: (K, D), principal components of the images; ``None`` where there are none."""
+    return _of_each(recognizer.small, images, rows) if recognizer.components else None
 
 
 @torch.no_grad()
-def _given(recognizer: Recognizer, images: ImageRows, rows: np.ndarray) -> np.ndarray | None:
-    """:return: (K, D), what was known of images beforehand; ``None`` for nothing."""
+def _of_each(found: Callable[[Tensor], Tensor], images: ImageRows, rows: np.ndarray) -> np.ndarray:
     parts = []
     for part in np.array_split(rows, -(-len(rows) // BATCH)):
         image = torch.from_numpy(np.ascontiguousarray(images[part])).movedim(-1, 1).float() / 255
-        found = recognizer.given(image)
-        if found is None:
-            return None
-        parts.append(found)
+        parts.append(found(image))
     return torch.cat(parts).numpy()
-
-
-def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
-          num_identities: int, given: np.ndarray | None = None) -> np.ndarray:
-    """
-    Put clips together that the recognizer confuses.
-
-    :param features: (N, d) of length 1.
-    :param clip: (N,) from 0 on, each has a frame.
-    :param signature: (K, d) of length 1, of the clips.
-    :param num_identities: n; :data:`config.AUTO` for the n of the largest silhouette.
-    :param given: (N, D) of length 1, features that no clip was needed for; then how unlike the
-        clips are in these counts as much as how rarely they are confused.
-    :return: (K,) int64 identities, the largest first.
-    """
-    count = len(signature)
-    chosen: np.ndarray = np.arange(count)
-    if count > MAX_GROUPED:
-        chosen = np.sort(np.random.default_rng(0).permutation(count)[:MAX_GROUPED])
-    place = np.full(count, -1)
-    place[chosen] = np.arange(len(chosen))
-    own = place[clip] >= 0
-    distance = confusion_distance(features[own], place[clip[own]], signature[chosen])
-    if given is not None:
-        distance = _standard(distance) + _standard(_unlikeness(given[own], place[clip[own]]))
-        distance -= distance.min()
-        np.fill_diagonal(distance, 0.0)
-    tree = linkage(squareform(distance, checks=False), 'ward')
-    if num_identities == AUTO:
-        num_identities = best_silhouette(distance, tree)
-    joined = fcluster(tree, num_identities, 'maxclust') - 1
-    n = int(joined.max()) + 1
-    mean = np.zeros((n, signature.shape[1]))
-    np.add.at(mean, joined, signature[chosen])
-    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
-    identity = np.zeros(count, np.int64)
-    identity[chosen] = joined
-    for rest in np.flatnonzero(place < 0):
-        identity[rest] = (features[clip == rest].mean(0) @ mean.T).argmax()
-    rank = np.argsort(np.argsort(-np.bincount(identity, minlength=n), kind='stable'))
-    return rank[identity]
-
-
-def _standard(distance: np.ndarray) -> np.ndarray:
-    """:return: distances (K, K) with mean 0 and deviation 1 off the diagonal."""
-    off = distance[~np.eye(len(distance), dtype=bool)]
-    return (distance - off.mean()) / max(float(off.std()), 1e-9)
-
-
-def _unlikeness(features: np.ndarray, clip: np.ndarray) -> np.ndarray:
-    """:return: (K, K), 1 - cosine of the clips' means of features (N, D)."""
-    mean = np.zeros((int(clip.max()) + 1, features.shape[1]))
-    np.add.at(mean, clip, features)
-    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
-    return 1.0 - mean @ mean.T
-
-
-def confusion_distance(features: np.ndarray, clip: np.ndarray,
-                       signature: np.ndarray) -> np.ndarray:
-    """
-    How rarely two clips are taken for each other.
-
-    :param features: (N, d) of length 1.
-    :param clip: (N,) from 0 on.
-    :param signature: (K, d) of length 1.
-    :return: (K, K) symmetric, 0 on the diagonal: minus the logarithms of the mean probabilities
-        of the other clip, the own left out, both ways; shifted so that the smallest is 0.
-    """
-    count = len(signature)
-    logits = features @ signature.T / TEMPERATURE
-    logits[np.arange(len(logits)), clip] = -np.inf
-    odds = np.exp(logits - logits.max(1, keepdims=True))
-    odds /= odds.sum(1, keepdims=True)
-    mean = np.zeros((count, count))
-    np.add.at(mean, clip, odds)
-    mean /= np.bincount(clip, minlength=count)[:, None]
-    distance = -np.log(mean + FLOOR) - np.log(mean.T + FLOOR)
-    off = ~np.eye(count, dtype=bool)
-    return np.where(off, distance - distance[off].min(), 0.0)
-
-
-def best_silhouette(distance: np.ndarray, tree: np.ndarray) -> int:
-    """:return: the number of groups, from 2 on, whose mean silhouette is largest."""
-    count = len(distance)
-    best, chosen = -np.inf, min(2, count)
-    for n in range(2, count):
-        joined = fcluster(tree, n, 'maxclust')
-        if not 1 < len(np.unique(joined)) < count:
-            continue
-        value = silhouette_score(distance, joined, metric='precomputed')
-        if value > best:
-            best, chosen = value, n
-    return chosen

@@ -84,7 +84,7 @@ class Recognizer(nn.Module):
         learnt = self.learnt(image)
         if not self.components:
             return learnt
-        return F.normalize(torch.cat((learnt, self._small(image)), 1), dim=1)
+        return F.normalize(torch.cat((learnt, self.small(image)), 1), dim=1)
 
     def learnt(self, image: Tensor) -> Tensor:
         """:return: (B, d), without the principal components: what training changes."""
@@ -102,7 +102,7 @@ class Recognizer(nn.Module):
             nothing was.
         """
         if self.components:
-            return self._small(image)
+            return self.small(image)
         if not isinstance(self.head, nn.Sequential):
             return None
         return F.normalize(self.head[0](self._pooled(image)), dim=1)
@@ -124,7 +124,7 @@ class Recognizer(nn.Module):
         found = (axes / deviation.clamp(min=1e-3)).T                     # (K', 3 * SMALL**2)
         self.small_axes = F.pad(found, (0, 0, 0, self.components - len(found)))
 
-    def _small(self, image: Tensor) -> Tensor:
+    def small(self, image: Tensor) -> Tensor:
         """:return: (B, K) of length 1, an image's principal components."""
         return F.normalize((self._reduced(image) - self.small_mean) @ self.small_axes.T, dim=1)
 

@@ -210,10 +210,10 @@ def _train(config: Config, frames: Frames, folder: Path, data: dict, resume: boo
             discovery.save(folder)
             views = discoverer.views
         else:
-            images = Turned(batches.images) if lie(config, discovery) else batches.images
+            images = Turned(batches.images) if found_lying(config, discovery) else batches.images
             views = views_for(config, images, backgrounds, discovery.anyhow)
         found = replace(config.model, num_identities=len(discovery.signature))
-        if lie(config, discovery):
+        if found_lying(config, discovery):
             frames = replace(frames, images=Turned(frames.images))
             found = replace(found, turn='level')
         elif found.turn == 'auto':
@@ -269,7 +269,7 @@ def _try_checkpoint(folder: Path, config: Config, num_labels: int,
                         'with; leave --set out, or train a new run') from error
 
 
-def lie(config: Config, discovery: Discovery) -> bool:
+def found_lying(config: Config, discovery: Discovery) -> bool:
     """:return: whether objects turned out to lie any way, in pictures read as they are."""
     return config.model.turn == 'auto' and discovery.turned
 

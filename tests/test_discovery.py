@@ -5,8 +5,9 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from imn_world_model.config import AUTO, override, preset
-from imn_world_model.discovery import Discoverer, Discovery, confusion_distance, group
+from imn_world_model.discovery import Discoverer, Discovery
 from imn_world_model.errors import UserError
+from imn_world_model.grouping import confusion_distance, group
 from imn_world_model.recognition import Recognizer
 
 
@@ -45,7 +46,7 @@ def test_group_finds_how_many_objects_there_are(objects: int, clips_each: int) -
 def test_group_of_very_many_clips_gives_the_rest_to_the_nearest(
         monkeypatch: pytest.MonkeyPatch) -> None:
     features, clip, signature, truth = world(4, 20)
-    monkeypatch.setattr('imn_world_model.discovery.MAX_GROUPED', 30)
+    monkeypatch.setattr('imn_world_model.grouping.MAX_GROUPED', 30)
     assert same_groups(group(features, clip, signature, 4), truth)
 
 
