@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,9 +19,11 @@ from test_data_frames import write_video
 
 from imn_world_model.data import sqlite_storage
 from imn_world_model.data.cache import CacheError, default_cache_dir
+from imn_world_model.data.clips import unit_hash
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.inspect import contact_sheet
-from imn_world_model.data.sources import find_sources
+from imn_world_model.data.raw import Source, SourceReport
+from imn_world_model.data.sources import find_sources, read_frames
 from imn_world_model.errors import UserError
 from imn_world_model.infer import write_answers
 from imn_world_model.inference import ImnModel
@@ -107,6 +110,10 @@ def test_names_that_are_no_utf8(tmp_path: Path, options: DataOptions) -> None:
     folder = pictures(tmp_path / 'a')
     os.rename(folder / '3.png', os.path.join(os.fsencode(folder), b'gr\xf6\xdfe.png'))
     assert len(load(folder, options).images) == 4
+    odd = tmp_path / os.fsdecode(b'gr\xf6\xdfe')
+    assert 0 <= unit_hash(str(odd)) < 1
+    folder.rename(odd)
+    assert len(load(odd, replace(options, sequences='none')).images) == 4
     bag = write_bag(tmp_path / 'bag', drive(clips=1))
     named = tmp_path / os.fsdecode(b'fahrt_\xfc')
     shutil.copytree(bag, named)
@@ -121,6 +128,9 @@ def test_a_video_named_after_the_time_is_read_from_where_one_stands(
     (tmp_path / 'ok.mp4').rename(tmp_path / '2024-01-01T12:30:00.mp4')
     monkeypatch.chdir(tmp_path)
     assert len(load(Path('2024-01-01T12:30:00.mp4'), options).images) > 5
+    # As infer reads it, without the cache.
+    here = Source('video', Path('2024-01-01T12:30:00.mp4'))
+    assert len(list(read_frames(here, (), None, SourceReport()))) > 5
 
 
 def test_a_file_that_another_program_writes_is_said_to_be_locked(tmp_path: Path,
