@@ -9,7 +9,7 @@ import torch
 from geometry_msgs.msg import Twist
 from imn_msgs.msg import State, Transform
 from imn_msgs.srv import Imagine
-from ros_graph import NodeProcess, wait_until
+from ros_graph import PATIENCE, NodeProcess, wait_until
 
 from imn_world_model.dynamics_export import export_dynamics
 from imn_world_model.errors import UserError
@@ -138,4 +138,4 @@ def test_settings_that_make_no_sense_are_one_line(values: dict, complaint: str) 
 def test_a_model_without_dynamics_ends_the_node_in_one_line(tiny_model, start) -> None:
     node = start(tiny_model)
     node.wait_for_output('the model has no dynamics')
-    assert node.stop()[0] == 2
+    assert node.process.wait(PATIENCE) == 2            # by itself
