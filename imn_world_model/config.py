@@ -282,6 +282,13 @@ class Config:
             raise UserError("model.num_identities is 'auto', which takes clips that are grouped "
                             'first; use the preset objects, or give a number')
 
+        entries = self.model.matrix_size ** 2
+        together = self.model.num_identities + self.model.recognizer_features
+        if self.train.naming_steps and together > entries:
+            raise UserError(f'model.num_identities and recognizer_features are {together} '
+                            f'together, more than the {entries} entries of an identity matrix; '
+                            'lower one, or raise model.matrix_size')
+
     @property
     def discovers(self) -> bool:
         """Whether training begins with :mod:`discovery`: clips are named before all else."""

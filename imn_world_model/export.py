@@ -23,11 +23,13 @@ from imn_world_model.data.frames import load_frames
 from imn_world_model.dynamics import load_flow
 from imn_world_model.dynamics_export import export_dynamics
 from imn_world_model.errors import UserError
+from imn_world_model.familiarity import Familiarity
 from imn_world_model.hardware import add_accelerator_option, device_for
-from imn_world_model.inference import FORMAT_VERSION, OUTPUTS
+from imn_world_model.inference import FORMAT_VERSION, OUTPUTS, STRANGENESS
 from imn_world_model.metrics import name_identities
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import observe
+from imn_world_model.restore import FOLDED, folded_weights
 from imn_world_model.run import DYNAMICS, Run, keep_for_evaluation, load_run, weights_hash
 from imn_world_model.shortlist import shortlist_for
 from imn_world_model.winner import Strategy, coarse_to_fine, exhaustive
@@ -36,6 +38,8 @@ OPSET = 18
 # Share of validation images that fall below the novelty threshold, by construction.
 FALSE_ALARM_RATE = 0.01
 MAX_CALIBRATION_IMAGES = 2000
+# Share of validation images whose strangeness is usual.
+USUAL_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -61,19 +65,27 @@ class DeployedNetwork(nn.Module):
 
     :param network: trained, in evaluation mode.
     :param strategy: how the winner is found.
+    :param familiarity: of its identities; ``None`` without a recognizer.
     """
 
-    def __init__(self, network: IndependentModularNetwork, strategy: Strategy) -> None:
+    def __init__(self, network: IndependentModularNetwork, strategy: Strategy,
+                 familiarity: Familiarity | None = None) -> None:
         super().__init__()
         if network.loss_config.independence == 'hessian':
             # Its estimate is a random number; the robot's answer must not be.
             network.loss_config = replace(network.loss_config, independence_weight=0.0)
         self.network = network
         self.strategy = strategy
+        self.familiarity = familiarity
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what it gives."""
+        return OUTPUTS if self.familiarity is None else (*OUTPUTS, STRANGENESS)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """
-        Outputs in the order of :data:`inference.OUTPUTS`.
+        Give what :attr:`outputs` names.
 
         :param image: (B, H, W, 3) uint8 RGB.
         """
@@ -81,9 +93,13 @@ class DeployedNetwork(nn.Module):
         output = self.network(pixels, self.strategy)
         recon = (output.recon.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
         encoding = output.encoding
-        return (output.identity, output.score, output.identity_scores, output.active,
-                output.transform, encoding.comp_T, encoding.mu, encoding.logvar.exp(),
-                recon.permute(0, 2, 3, 1))
+        answer = (output.identity, output.score, output.identity_scores, output.active,
+                  output.transform, encoding.comp_T, encoding.mu, encoding.logvar.exp(),
+                  recon.permute(0, 2, 3, 1))
+        if self.familiarity is None:
+            return answer
+        assert encoding.features is not None
+        return (*answer, self.familiarity(encoding.features))
 
 
 @dataclass(frozen=True)
@@ -93,43 +109,75 @@ class Calibration:
 
     :param novelty_threshold: a score below it is novel.
     :param temperature: confidence is softmax(identity_scores / temperature) of the winner.
+    :param strangeness_threshold: a strangeness above it is novel, too.
+    :param usual_strangeness: that most images of known objects stay below.
     """
 
     novelty_threshold: float
     temperature: float
+    strangeness_threshold: float = float('inf')
+    usual_strangeness: float = float('inf')
 
 
 @torch.no_grad()
-def calibrate(network: nn.Module, images: np.ndarray, progress: bool = False) -> Calibration:
+def calibrate(network: DeployedNetwork, images: np.ndarray, progress: bool = False,
+              false_alarms: float = FALSE_ALARM_RATE) -> Calibration:
     """
     Threshold and temperature from images that training did not see.
 
     The temperature is the median lead of the winner over the runner-up, divided by the log-odds
     of 0.99: a typical lead reads as a confidence of 0.99, a tie of two as 0.5.
 
-    :param network: a :class:`DeployedNetwork`.
+    :param network: as exported.
     :param images: (K, S, S, 3) uint8.
     :param progress: whether to show a bar.
+    :param false_alarms: share of these images that are novel by the thresholds; score and
+        strangeness share it.
     """
     if len(images) == 0:
         return Calibration(float('-inf'), 1.0)
-    scores, leads = [], []
+    scores, leads, strange = [], [], []
+    share = false_alarms if network.familiarity is None else false_alarms / 2
     device = next(network.parameters()).device
     for part in tqdm(torch.from_numpy(np.ascontiguousarray(images)).split(64),
                      desc='novelty and confidence', unit=' batches', disable=not progress,
                      leave=False):
-        _, score, identity_scores, *_ = network(part.to(device))
+        _, score, identity_scores, *others = network(part.to(device))
         scores.append(score.cpu())
+        strange.append(others[-1].cpu())
         best = identity_scores.topk(min(2, identity_scores.shape[1]), dim=1).values
         leads.append((best[:, 0] - best[:, -1]).cpu())
-    threshold = float(np.quantile(torch.cat(scores).numpy(), FALSE_ALARM_RATE))
+    threshold = float(np.quantile(torch.cat(scores).numpy(), share))
     lead = float(torch.cat(leads).median())
-    return Calibration(threshold, max(lead / float(np.log(0.99 / 0.01)), 1e-3))
+    farthest = usual = float('inf')
+    if network.familiarity is not None:
+        farthest, usual = (float(value) for value in np.quantile(
+            torch.cat(strange).numpy(), (1 - share, USUAL_SHARE)))
+    return Calibration(threshold, max(lead / float(np.log(0.99 / 0.01)), 1e-3), farthest, usual)
+
+
+def familiarity_for(network: IndependentModularNetwork, images: np.ndarray,
+                    strategy: Strategy) -> Familiarity | None:
+    """
+    What the images of each identity look like.
+
+    :param network: trained, in evaluation mode.
+    :param images: (K, S, S, 3) uint8 of the training split.
+    :param strategy: how winners are found.
+    :return: ``None`` for a network without a recognizer.
+    """
+    if network.recognizer is None or not len(images):
+        return None
+    seen = observe(network, images, strategy=strategy)
+    with torch.no_grad():
+        signature = network.recognizer.signatures(network.identities()).cpu()
+    return Familiarity.fit(torch.from_numpy(seen.features), torch.from_numpy(seen.identity),
+                           signature)
 
 
 def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[str, str],
                 examples: np.ndarray, strategy: Strategy = coarse_to_fine,
-                precision: str = 'float32') -> None:
+                precision: str = 'float32', familiarity: Familiarity | None = None) -> None:
     """
     Write an ONNX file that gives the network's answers, or leave no file at all.
 
@@ -140,9 +188,10 @@ def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[s
     :param strategy: how the winner is found.
     :param precision: key of :data:`TOLERANCE`; in ``float16`` the wide layers compute in half
         precision, matrices and scores in single. Inputs and outputs are the same in both.
+    :param familiarity: see :class:`DeployedNetwork`.
     :raises UserError: when ONNX Runtime's answers differ from torch's.
     """
-    reference = DeployedNetwork(network.eval(), strategy).eval()
+    reference = DeployedNetwork(network.eval(), strategy, familiarity).eval()
     deployed = reference if precision == 'float32' else halved(reference)
     size = network.config.side
     rng = np.random.default_rng(0)
@@ -153,11 +202,11 @@ def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[s
             logging.getLogger('torch.onnx').setLevel(logging.ERROR)
             torch.onnx.export(
                 deployed, (torch.from_numpy(_noise(rng, 3, size)),), str(scratch),
-                input_names=['image'], output_names=list(OUTPUTS), opset_version=OPSET,
+                input_names=['image'], output_names=list(reference.outputs), opset_version=OPSET,
                 dynamic_shapes={'image': {0: torch.export.Dim('batch', min=1)}},
                 dynamo=True, external_data=False, verbose=False)
         model = onnx.load(scratch)
-        for key, value in metadata.items():
+        for key, value in (metadata | {FOLDED: folded_weights(model, deployed)}).items():
             entry = model.metadata_props.add()
             entry.key, entry.value = key, value
         onnx.checker.check_model(model)
@@ -195,8 +244,9 @@ def _compare(deployed: DeployedNetwork, path: Path, images: np.ndarray, name: st
     """Raise when the file's answers to a batch are not torch's."""
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     images = np.ascontiguousarray(images)
-    theirs = dict(zip(OUTPUTS, session.run(list(OUTPUTS), {'image': images}), strict=True))
-    ours = dict(zip(OUTPUTS, (value.numpy() for value in deployed(torch.from_numpy(images))),
+    names = deployed.outputs
+    theirs = dict(zip(names, session.run(list(names), {'image': images}), strict=True))
+    ours = dict(zip(names, (value.numpy() for value in deployed(torch.from_numpy(images))),
                     strict=True))
     same = (ours['identity'] == theirs['identity']) & (ours['active'] == theirs['active']).all(1)
     # A tie may fall either way; its two winners must then score alike.
@@ -205,7 +255,7 @@ def _compare(deployed: DeployedNetwork, path: Path, images: np.ndarray, name: st
         raise UserError(f'export of {name} failed its check: {int((~same).sum())} of '
                         f'{len(images)} winners differ between torch and ONNX Runtime')
     for output in ('transform', 'module_transforms', 'latent_mean', 'latent_variance',
-                   'identity_scores'):
+                   'identity_scores', *names[len(OUTPUTS):]):
         error = np.abs(ours[output] - theirs[output])[same].max(initial=0.0)
         scale = np.abs(ours[output]).max()
         if not error <= tolerance.matrix * scale:
@@ -227,6 +277,8 @@ def run_metadata(run: Run, name: str, labels: list[str], calibration: Calibratio
             'config': json.dumps(config), 'training_data_hash': run.data_hash,
             'weights_hash': weights_hash(run.network),
             'novelty_threshold': repr(calibration.novelty_threshold),
+            'strangeness_threshold': repr(calibration.strangeness_threshold),
+            'usual_strangeness': repr(calibration.usual_strangeness),
             'temperature': repr(calibration.temperature), 'precision': precision,
             'search': json.dumps(search or {})}
 
@@ -252,11 +304,16 @@ def main(arguments: list[str] | None = None) -> None:
                         help='how the winner is found')
     parser.add_argument('--float16', action='store_true',
                         help='wide layers in half precision: half the file, for GPUs')
+    parser.add_argument('--false-alarms', type=float, default=FALSE_ALARM_RATE, metavar='SHARE',
+                        help='share of the validation images that may pass for novel '
+                             f'(default: {FALSE_ALARM_RATE})')
     parser.add_argument('--keep-run', type=Path, metavar='DIR',
                         help='also keep what evaluate needs of the run, a third of its size')
     add_accelerator_option(parser)
     options = parser.parse_args(arguments)
 
+    if not 0 < options.false_alarms < 1:
+        raise UserError(f'--false-alarms is {options.false_alarms}; it must lie between 0 and 1')
     device = device_for(options.accelerator)
     run = load_run(options.run)
     run.network.to(device)
@@ -276,14 +333,17 @@ def main(arguments: list[str] | None = None) -> None:
     if options.strategy == 'fast':
         strategy = shortlist_for(run.network, frames)
         search |= strategy.facts()
-    deployed = DeployedNetwork(run.network, strategy).eval()
+    rows = np.flatnonzero(frames.split == 0)
+    few = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_CALIBRATION_IMAGES])
+    familiarity = familiarity_for(run.network, frames.images[few], strategy)
+    deployed = DeployedNetwork(run.network, strategy, familiarity).eval()
     if options.strategy == 'fast' and len(images):
         # Without a recognizer all n are decoded.
         count = MAX_IMAGES if run.network.recognizer else max(LEAST_IMAGES, MAX_IMAGES * 5 // n)
         few = images[np.random.default_rng(0).permutation(len(images))[:count]]
         search['agreement'] = search_agreement(run.network, few, strategy, until_settled=True,
                                                progress=True)
-    calibration = calibrate(deployed, images, progress=True)
+    calibration = calibrate(deployed, images, True, options.false_alarms)
     labels = options.labels or [f'identity {j}' for j in range(n)]
     if options.label:
         # A name is read off all but the test images: a log has few clips for validation.
@@ -296,7 +356,7 @@ def main(arguments: list[str] | None = None) -> None:
     precision = 'float16' if options.float16 else 'float32'
     print(f'writing {options.out} and checking it against torch ...', file=sys.stderr)
     metadata = run_metadata(run, options.out.stem, labels, calibration, search, precision)
-    export_onnx(run.network, options.out, metadata, images[:16], strategy, precision)
+    export_onnx(run.network, options.out, metadata, images[:16], strategy, precision, familiarity)
     if (run.path / DYNAMICS).exists():
         files = export_dynamics(run.network, load_flow(run), options.out,
                                 weights_hash(run.network))

@@ -17,6 +17,8 @@ FORMAT_VERSION = '1'
 # In the order of the file's outputs; shapes and types in Winner.
 OUTPUTS = ('identity', 'score', 'identity_scores', 'active', 'transform', 'module_transforms',
            'latent_mean', 'latent_variance', 'reconstruction')
+# A further output of models with a recognizer.
+STRANGENESS = 'strangeness'
 LFS_MAGIC = b'version https://git-lfs'
 
 @dataclass(frozen=True)
@@ -33,9 +35,12 @@ class Winner:
     :param latent_mean: (B, m, L) float32, Lie-algebra coordinates.
     :param latent_variance: (B, m, L) float32, their variance.
     :param reconstruction: (B, H, W, 3) uint8 RGB.
+    :param strangeness: (B,) float32, distance of what the image looks like from what any identity
+        looks like (:mod:`familiarity`); 0 for models without a recognizer.
     :param label: B names of the identities.
     :param confidence: (B,) float32 in [0, 1], of the identity against the other identities.
-    :param novel: (B,) bool, whether the score is below the model's novelty threshold.
+    :param novel: (B,) bool, whether the score is below the winner's novelty threshold, or the
+        strangeness above the model's.
     """
 
     identity: np.ndarray
@@ -47,6 +52,7 @@ class Winner:
     latent_mean: np.ndarray
     latent_variance: np.ndarray
     reconstruction: np.ndarray
+    strangeness: np.ndarray
     label: list[str]
     confidence: np.ndarray
     novel: np.ndarray
@@ -82,7 +88,7 @@ class ImnModel:
     def _read_metadata(self) -> None:
         metadata = self._session.metadata
         version = metadata.get('imn_format_version')
-        if version is None or self._session.outputs != OUTPUTS:
+        if version is None or self._session.outputs not in (OUTPUTS, (*OUTPUTS, STRANGENESS)):
             raise ModelError(f'{self.path} is an ONNX file, but not of this project; give one '
                              'that `python -m imn_world_model.export` wrote')
         if version != FORMAT_VERSION:
@@ -96,6 +102,10 @@ class ImnModel:
             # Empty in files of before there were dynamics.
             self.weights_hash: str = metadata.get('weights_hash', '')
             self.novelty_threshold = float(metadata['novelty_threshold'])
+            # Those of before there was strangeness, or identities that came one by one.
+            self.strangeness_threshold = float(metadata.get('strangeness_threshold', 'inf'))
+            self.usual_strangeness = float(metadata.get('usual_strangeness', 'inf'))
+            thresholds = json.loads(metadata.get('novelty_thresholds', '[]'))
             self._temperature = float(metadata['temperature'])
             sizes = config['model']
             # Of the input; a recognizer may see more than the decoder draws.
@@ -120,6 +130,12 @@ class ImnModel:
                 made = self._session.shape(output)[2 if name == 'num_latents' else 1]
                 if number != made:
                     raise ValueError(f'{name} is {number!r} but the graph has {made!r}')
+            # NaN where an identity has none of its own.
+            self._own_thresholds = np.array(
+                thresholds or [np.nan] * self.num_identities, np.float64)
+            if len(self._own_thresholds) != self.num_identities:
+                raise ValueError(f'{len(self._own_thresholds)} novelty thresholds for '
+                                 f'{self.num_identities} identities')
             if len(self.labels) != self.num_identities:
                 raise ValueError(f'{len(self.labels)} labels for {self.num_identities} identities')
             if not self._temperature > 0:
@@ -164,10 +180,18 @@ class ImnModel:
             answer = self._session.run(np.ascontiguousarray(images))
         identity = answer['identity']
         confidence = self.confidences(answer['identity_scores'])
+        strangeness = answer.setdefault(STRANGENESS, np.zeros(len(identity), np.float32))
         return Winner(
             **answer, label=[self.labels[j] for j in identity],
             confidence=confidence[np.arange(len(identity)), identity].astype(np.float32),
-            novel=answer['score'] < self.novelty_threshold)
+            novel=((answer['score'] < self.novelty_thresholds[identity])
+                   | (strangeness > self.strangeness_threshold)))
+
+    @property
+    def novelty_thresholds(self) -> np.ndarray:
+        """(n,), the score below which an image is novel, by the winning identity."""
+        own = self._own_thresholds
+        return np.where(np.isnan(own), self.novelty_threshold, own)
 
     def confidences(self, identity_scores: np.ndarray) -> np.ndarray:
         """

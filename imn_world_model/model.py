@@ -44,6 +44,7 @@ class Encoding:
     :param kl: (B, m), nats.
     :param evidence: (B, n), log-probabilities of the identities by the recognizer; ``None``
         without one.
+    :param features: (B, d), the recognizer's; likewise.
     """
 
     mu: Tensor
@@ -53,6 +54,7 @@ class Encoding:
     group_feature: Tensor
     kl: Tensor
     evidence: Tensor | None = None
+    features: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,12 @@ class IndependentModularNetwork(nn.Module):
         mu, logvar, group_feature = self.compositional.encode(self.reduced(image))
         z = mu if noise is None else mu + noise * (0.5 * logvar).exp()
         comp_T = self.compositional.transform(z)
-        evidence = None
+        evidence = features = None
         if self.recognizer is not None:
             features = self.recognizer.features(image) if seen is None else seen
             evidence = self.recognizer.evidence(features, self.identities())
-        return Encoding(mu, logvar, z, comp_T, group_feature, kl_divergence(mu, logvar), evidence)
+        return Encoding(mu, logvar, z, comp_T, group_feature, kl_divergence(mu, logvar), evidence,
+                        features)
 
     def reduced(self, image: Tensor) -> Tensor:
         """:return: (B, 3, H, W) of (B, 3, S, S), what the modules see and the decoder draws."""

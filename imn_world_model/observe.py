@@ -22,19 +22,23 @@ class Observation:
     :param identity: (K,) winners.
     :param subset: (K,) winning subsets.
     :param score: (K,) Eq. (9).
+    :param identity_scores: (K, n), the best score of each identity.
     :param latents: (K, m*L) posterior means.
     :param kl: (K, m) nats.
     :param error: (K,) squared error per pixel and channel of the clamped reconstruction.
     :param recon: (K, S, S, 3) uint8, or empty when not asked for.
+    :param features: (K, d), the recognizer's, or (K, 0) without one.
     """
 
     identity: np.ndarray
     subset: np.ndarray
     score: np.ndarray
+    identity_scores: np.ndarray
     latents: np.ndarray
     kl: np.ndarray
     error: np.ndarray
     recon: np.ndarray
+    features: np.ndarray
 
 
 @torch.no_grad()
@@ -54,9 +58,11 @@ def observe(network: IndependentModularNetwork, images: np.ndarray,
         encoding = output.encoding
         error = (output.recon.clamp(0, 1) - network.reduced(image)).square().mean((1, 2, 3))
         recon = to_uint8(output.recon) if keep_recon else np.zeros((len(image), 0), np.uint8)
-        values = (output.identity, output.subset, output.score, encoding.mu.flatten(1),
-                  encoding.kl, error)
-        rows.append((*(value.cpu().numpy() for value in values), recon))
+        none = output.score.new_zeros(len(image), 0)
+        features = none if encoding.features is None else encoding.features
+        values = (output.identity, output.subset, output.score, output.identity_scores,
+                  encoding.mu.flatten(1), encoding.kl, error)
+        rows.append((*(value.cpu().numpy() for value in values), recon, features.cpu().numpy()))
     return Observation(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 

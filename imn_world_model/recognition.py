@@ -195,14 +195,17 @@ class Recognizer(nn.Module):
         """
         Learn what identity matrices look like from the matrices as they are.
 
-        The readout is the linear layer of least norm that gives the signatures.
+        The readout is a linear layer that gives the signatures; in directions that no matrix
+        takes it is orthonormal, so that further identities may have signatures of any kind.
 
-        :param identity_T: (n, u, u), with n at most u*u.
-        :param signature: (n, d) of length 1.
+        :param identity_T: (n, u, u).
+        :param signature: (n, d) of length 1; n + d is at most u*u.
         """
         self.centre = torch.eye(identity_T.shape[-1]).to(identity_T)
-        offset = self._offset(identity_T.detach()).double()
-        self.readout.data = (torch.linalg.pinv(offset) @ signature.double()).T.float()
+        offset = self._offset(identity_T.detach()).double()              # (n, u*u)
+        n, d = signature.shape
+        free = torch.linalg.qr(offset.T, mode='complete').Q[:, n:n + d]  # (u*u, d)
+        self.readout.data = (torch.linalg.pinv(offset) @ signature.double() + free).T.float()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any
                               ) -> None:

@@ -134,6 +134,71 @@ def nan_model(tiny_model: Path) -> Path:
 
 
 @pytest.fixture(scope='session')
+def knowing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    Return a small model that knows three things by name: views 1, 2, 3.
+
+    Its recognizer has learnt to tell a dozen things apart, but not 7, 8 and 9.
+    """
+    import torch
+    from images import views
+
+    from imn_world_model.config import override, preset
+    from imn_world_model.data.frames import DataOptions
+    from imn_world_model.export import (
+        DeployedNetwork,
+        calibrate,
+        export_onnx,
+        familiarity_for,
+        run_metadata,
+    )
+    from imn_world_model.model import IndependentModularNetwork
+    from imn_world_model.preprocess import Crop, prepare
+    from imn_world_model.run import Run
+    from imn_world_model.winner import exhaustive
+
+    torch.manual_seed(0)
+    config = override(preset('debug'), [
+        'model.recognizer=conv', 'model.recognizer_features=16',
+        'model.recognizer_channels=[16, 32]', 'train.naming_steps=1',
+        'loss.recognition_weight=100000.0'])
+    network = IndependentModularNetwork(config.model, config.loss).eval()
+    recognizer = network.recognizer
+    assert recognizer is not None
+    crop = Crop('none')
+    things = (1, 2, 3, *range(11, 20))
+    shown = np.stack([prepare(view, 32, crop) for thing in things for view in views(thing, 20)])
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    image = torch.from_numpy(shown).movedim(-1, 1).float() / 255.0
+    name = torch.arange(len(things)).repeat_interleave(20)
+    signature = torch.randn(len(things), 16, requires_grad=True)
+    optimizer = torch.optim.Adam([*recognizer.body.parameters(), *recognizer.head.parameters(),
+                                  signature], lr=0.01)
+    recognizer.train()
+    for _ in range(40):
+        cosine = recognizer.features(image) @ torch.nn.functional.normalize(signature, dim=1).T
+        loss = torch.nn.functional.cross_entropy(cosine / 0.1, name)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    network.eval()
+    known = torch.nn.functional.normalize(signature.detach()[:3], dim=1)
+    recognizer.read(network.identities(), known)
+    shown = shown[:60]
+    familiarity = familiarity_for(network, shown, exhaustive)
+    others = np.stack([prepare(view, 32, crop) for thing in things[:3]
+                       for view in views(thing, 20, 200)])
+    calibration = calibrate(DeployedNetwork(network, exhaustive, familiarity).eval(), others)
+    path = tmp_path_factory.mktemp('knowing') / 'knowing.onnx'
+    run = Run(path.parent, config, network, DataOptions(size=32, crop=crop), (), 'none', 0)
+    export_onnx(network, path, run_metadata(run, 'knowing', ['cup', 'box', 'ball'], calibration),
+                shown[:4], exhaustive, familiarity=familiarity)
+    return path
+
+
+@pytest.fixture(scope='session')
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a workspace of this repository and two more packages, built with `colcon build`."""
     path = tmp_path_factory.mktemp('workspace')

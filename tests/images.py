@@ -21,6 +21,23 @@ def picture(seed: int, height: int = 48, width: int = 64) -> np.ndarray:
     return cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
+def views(seed: int, count: int, first: int = 0) -> np.ndarray:
+    """
+    Draw views of one thing: the same picture, each time in another light and with other noise.
+
+    :param seed: of the thing.
+    :param count: how many.
+    :param first: number of the first view; the same number gives the same view.
+    :return: (count, 48, 64, 3) uint8 RGB.
+    """
+    thing = picture(seed).astype(float)
+    found = []
+    for number in range(first, first + count):
+        rng = np.random.default_rng((seed, number))
+        found.append(thing * rng.uniform(0.8, 1.0) + rng.normal(0.0, 8.0, thing.shape))
+    return np.stack(found).clip(0, 255).astype(np.uint8)
+
+
 def header(frame: str, seconds: float = 1.0) -> Header:
     """
     Build a header.

@@ -177,17 +177,18 @@ class Graph:
                    f'{subscribers} subscribers on {topic}')
         return publisher
 
-    def call(self, kind: type, name: str, request: Any) -> Any:
+    def call(self, kind: type, name: str, request: Any, node: str = '') -> Any:
         """
         Call a service.
 
         :param kind: service class.
         :param name: full name.
         :param request: what to ask.
+        :param node: full name of the node that offers it; empty where it is in the service's.
         """
         client = self.node.create_client(kind, name)
         probe = self.node.create_client(GetParameters,
-                                        f'{name.rpartition("/")[0]}/get_parameters')
+                                        f'{node or name.rpartition("/")[0]}/get_parameters')
         try:
             for each in (client, probe):
                 assert each.wait_for_service(PATIENCE), f'no service {each.srv_name}'

@@ -93,6 +93,8 @@ def test_what_a_matrix_looks_like_is_read_off_it_unchanged() -> None:
     recognizer.read(identity_T, signature)
     assert torch.equal(identity_T, before)
     assert torch.allclose(recognizer.signatures(identity_T), signature, atol=1e-5)
+    # Others may come, and look like anything.
+    assert torch.linalg.matrix_rank(recognizer.readout) == 8
 
 
 def learnt(monkeypatch: pytest.MonkeyPatch, wrong: float,
@@ -172,6 +174,7 @@ def test_a_run_ends_with_names_and_goes_on_from_before_them(tmp_path: Path) -> N
 @pytest.mark.parametrize(('settings', 'message'), [
     (['model.recognizer=none'], 'train.naming_steps is above 0 but model.recognizer is none'),
     (['train.share=augment'], "train.share is 'augment'"),
+    (['model.num_identities=30'], 'are 38 together, more than the 36 entries'),
     (['model.num_identities=auto'], 'takes clips that are grouped first')])
 def test_settings_that_contradict_each_other(settings: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):

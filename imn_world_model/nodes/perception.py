@@ -9,25 +9,31 @@ services; images come in through a thread of their own (cameras.py) and are read
 another (worker.py).
 """
 import sys
+import threading
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from diagnostic_msgs.msg import DiagnosticArray
+from imn_msgs.srv import Enroll
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.task import Future
 
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel, Winner
 from imn_world_model.nodes import parameters
 from imn_world_model.nodes.cameras import Cameras
+from imn_world_model.nodes.enrolment import Enrolment
 from imn_world_model.nodes.health import Health, ModelHealth
 from imn_world_model.nodes.intake import Arrival, Intake
 from imn_world_model.nodes.outputs import Outputs
@@ -65,6 +71,7 @@ class PerceptionNode(LifecycleNode):
         self._cameras: Cameras | None = None
         self._worker: InferenceWorker | None = None
         self._settings = parameters.Settings()
+        self._enrolment = Enrolment(self._load_as_configured, self._use_enrolled)
         self._topics: list[str] = []
         self._health = Health([])
         # Whether it still tries to start itself: until that worked, or somebody else took over.
@@ -73,6 +80,9 @@ class PerceptionNode(LifecycleNode):
         parameters.declare(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # An answer takes a minute; in a group of its own no other service waits for it.
+        self.create_service(Enroll, 'enroll', self._on_enroll,
+                            callback_group=ReentrantCallbackGroup())
         # Wall time: diagnostics must go on while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(DIAGNOSTICS_PERIOD, self._publish_diagnostics,
@@ -169,6 +179,7 @@ class PerceptionNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """End the inference thread, then the node."""
+        self._enrolment.close()
         self._stop()
         super().destroy_node()
 
@@ -215,6 +226,35 @@ class PerceptionNode(LifecycleNode):
             self._worker.gather = float(values['batch_wait'])
         return SetParametersResult(successful=True)
 
+    # Enrolment
+
+    async def _on_enroll(self, request: Enroll.Request, response: Enroll.Response
+                         ) -> Enroll.Response:
+        """Learn one more object in a thread; everything else goes on."""
+        model = self._model if self._state == 'active' else None
+        done: Future = Future(executor=self.executor)
+        self.get_logger().info(f"enroll: '{request.label}' is asked for")
+
+        def work() -> None:
+            try:
+                answer = self._enrolment.run(request, model, self._topics)
+            # Whatever it is, who asked gets an answer.
+            except Exception as error:
+                answer = Enroll.Response(message=f'enrolment broke: {one_line(error)}')
+            self.get_logger().info(f'enroll: {answer.message}')
+            done.set_result(answer)
+
+        threading.Thread(target=work, name='enrolment', daemon=True).start()
+        return await done
+
+    def _load_as_configured(self, path: Path) -> ImnModel:
+        return load_model(replace(self._settings, model=str(path)))
+
+    def _use_enrolled(self, model: ImnModel) -> None:
+        """Answer from now on by a model that has learnt, unless the node was given another."""
+        if self._model is not None and self._model.path == model.path:
+            self._use(model)
+
     # Images, in the inference thread
 
     def _answer(self, model: ImnModel, frames: list[Frame], winner: Winner,
@@ -223,6 +263,7 @@ class PerceptionNode(LifecycleNode):
         assert outputs is not None
         for row, frame in enumerate(frames):
             outputs.publish(model, frame, winner, row)
+            self._enrolment.offer(self._topics[frame.arrival.source], frame.image)
         now = time.monotonic()
         self._health.add_batch([frame.arrival.source for frame in frames],
                                [now - frame.arrival.received for frame in frames], inference)
