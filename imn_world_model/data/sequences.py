@@ -20,6 +20,7 @@ from imn_world_model.errors import UserError
 MODES = ('auto', 'folder', 'none')
 # ``epoch``: since 1970; ``time``: since something else; ``number``: no time at all.
 Clock = Literal['epoch', 'time', 'number']
+EPOCH: Literal['epoch'] = 'epoch'
 
 NUMBER = re.compile(r'\d+')
 FRACTION = re.compile(r'(\d+)\.(\d{1,9})')
@@ -86,18 +87,18 @@ def place(name: str) -> Place | None:
     suffix = f'.{suffix.lower()}'
     found = SECONDS.search(stem)
     if found and FIRST <= (value := _nanoseconds(found[1], found[2] or found[3])) <= LAST:
-        return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', 'epoch', value)
+        return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', EPOCH, value)
     found = FRACTION.fullmatch(stem)
     if found:
         return Place(f'#{suffix}', 'time', max(1, _nanoseconds(found[1], found[2])))
     found = DATE.search(stem)
     if found and (value := _since_1970(found)):
-        return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', 'epoch', value)
+        return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', EPOCH, value)
     numbers = list(NUMBER.finditer(stem))
     for found in numbers:
         value = int(found[0]) * UNITS.get(len(found[0]), 0)
         if FIRST <= value <= LAST:
-            return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', 'epoch', value)
+            return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', EPOCH, value)
     if not numbers or len(numbers[-1][0]) > 18:
         return None
     found = numbers[-1]
@@ -139,10 +140,10 @@ def arrange(files: Iterable[Path], mode: str) -> list[Picture]:
         if where:
             groups[where.pattern, where.clock].append((file, where.value))
     if mode == 'folder':
-        timed = [(file, value) for (_, clock), members in groups.items() if clock == 'epoch'
+        timed = [(file, value) for (_, clock), members in groups.items() if clock == EPOCH
                  for file, value in members]
         if len(timed) == len(files):
-            return _ordered('*', 'epoch', timed)
+            return _ordered('*', EPOCH, timed)
         return [Picture(file, '*', 'number', number)
                 for number, file in enumerate(sorted(files, key=lambda file: _natural(file.name)))]
     arranged: list[Picture] = []
