@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from imn_world_model.data.bags import (
-    LFS_MAGIC,
     METADATA,
     STORAGE_SUFFIXES,
     TEXT_TYPE,
@@ -39,12 +37,14 @@ from imn_world_model.data.raw import (
     Source,
     SourceReport,
     decoded_in_order,
+    is_lfs_pointer,
     say_levels,
 )
 from imn_world_model.data.sequences import arrange
 from imn_world_model.data.sqlite_storage import PENDING
 from imn_world_model.data.storage import printable
 from imn_world_model.data.topics import DEPTH_WORDS, find_twins, unwanted
+from imn_world_model.data.videos import video_frames
 from imn_world_model.errors import UserError
 from imn_world_model.marks import is_own_picture, is_run
 
@@ -198,7 +198,7 @@ def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None
     elif source.kind == 'lerobot':
         yield from lerobot_frames(source.path, topics, report)
     elif source.kind == 'video':
-        yield from _video_frames(source.path, report)
+        yield from video_frames(source.path, report)
     else:
         yield from _picture_frames(source, topics, report, sequences)
 
@@ -342,56 +342,11 @@ def _decode(message: BagMessage, halvings: Halvings | None,
         raise UserError(f'{message.topic}: {error}') from error
 
 
-def _video_frames(path: Path, report: SourceReport) -> Iterator[RawFrame]:
-    if _is_lfs_pointer(path):
-        report.problems.append(f'{path} is a Git LFS pointer, not a video; run `git lfs pull`')
-        return
-    # FFmpeg takes what is before a colon for a protocol.
-    capture = cv2.VideoCapture(str(path.absolute()))
-    try:
-        if not capture.isOpened():
-            report.problems.append(f'{path} cannot be opened as a video')
-            return
-        expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        code = (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, 'little')
-        report.encodings[''] = code.decode('ascii', 'replace').strip('\0 ')
-        count, time = 0, 0.0
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        step = 1e9 / rate if rate > 0 else 0.0
-        while True:
-            valid, frame = capture.read()
-            if not valid:
-                break
-            count += 1
-            told = capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6
-            # Some files' last frames have time 0 (opencv#22141); in a video time goes on.
-            step = told - time if count > 1 and told > time else step
-            time = told if count == 1 or told > time else time + step
-            # From 1 ns on: 0 stands for an unknown time.
-            stamp = 1 + int(time)
-            yield RawFrame('', stamp, partial(_video_image, frame),
-                           held=frame.nbytes)
-        if count < expected:
-            report.lost = expected - count
-            report.problems.append(f'{path} announces {expected} frames, {count} could be read')
-    finally:
-        capture.release()
-
-
-def _video_image(frame: np.ndarray, halvings: Halvings | None) -> np.ndarray:
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-
-
 def _image_file(file: Path, halvings: Halvings | None,
                 levels: Levels | None = None) -> np.ndarray:
-    if _is_lfs_pointer(file):
+    if is_lfs_pointer(file):
         raise UserError(f'{file} is a Git LFS pointer, not an image; run `git lfs pull`')
     try:
         return compressed_to_rgb(file.read_bytes(), file.suffix, halvings, levels, file=True)
     except ImageError as error:
         raise UserError(f'{file}: {error}') from error
-
-
-def _is_lfs_pointer(path: Path) -> bool:
-    with path.open('rb') as stream:
-        return stream.read(len(LFS_MAGIC)) == LFS_MAGIC
