@@ -35,9 +35,10 @@ def test_a_variable_rate_is_no_loss(tmp_path: Path, options: DataOptions, name: 
     assert len(np.unique(frames.clip)) == 1 + (name == 'pause')
 
 
-def test_sound_that_goes_on_is_no_loss(tmp_path: Path, options: DataOptions) -> None:
+@pytest.mark.parametrize('sized', [True, False])
+def test_sound_that_goes_on_is_no_loss(tmp_path: Path, options: DataOptions, sized: bool) -> None:
     times = [k / 30 for k in range(90)]
-    frames = load(matroska(tmp_path / 'ride.mkv', times, 6.0), options)
+    frames = load(matroska(tmp_path / 'ride.mkv', times, 6.0, sized), options)
     assert len(frames.images) == 90 and frames.reports[0]['lost'] == 0
     assert frames.notes == (
         f'{tmp_path}/ride.mkv ends after 3.0 of 6.0 s, without a picture for the rest',)
@@ -45,7 +46,7 @@ def test_sound_that_goes_on_is_no_loss(tmp_path: Path, options: DataOptions) -> 
 
 def test_a_killed_recorder_that_announced_nothing_lost_nothing(tmp_path: Path,
                                                                options: DataOptions) -> None:
-    file = matroska(tmp_path / 'ride.mkv', [k / 30 for k in range(90)], 3.0, live=True)
+    file = matroska(tmp_path / 'ride.mkv', [k / 30 for k in range(90)], None, False)
     assert len(load(file, options).images) == 90
     file.write_bytes(file.read_bytes()[:-1000])
     frames = load(file, options)

@@ -18,20 +18,20 @@ def _number(value: int) -> bytes:
     return value.to_bytes(8, 'big')
 
 
-def matroska(path: Path, seconds: Sequence[float], duration: float, live: bool = False) -> Path:
+def matroska(path: Path, seconds: Sequence[float], duration: float | None, sized: bool = True
+             ) -> Path:
     """
     Write MJPEG as Matroska, which gives every frame its own time and counts none.
 
     :param seconds: of each frame.
-    :param duration: of the file, as it says; longer than its frames where sound goes on.
-    :param live: whether the file says neither its length nor its duration, as its recorder was
-        killed.
+    :param duration: s, as the file says, if it does; longer than its frames where sound goes on.
+    :param sized: whether it says its length.
     """
     video = _element('e0', _element('b0', _number(64)) + _element('ba', _number(48)))
     track = _element('ae', _element('d7', _number(1)) + _element('73c5', _number(1))
                      + _element('83', _number(1)) + _element('86', b'V_MJPEG')
                      + _element('23e383', _number(round(1e9 / 30))) + video)
-    told = b'' if live else _element('4489', np.array(duration * 1e3, '>f8').tobytes())
+    told = b'' if duration is None else _element('4489', np.array(duration * 1e3, '>f8').tobytes())
     clusters = b''
     for k, second in enumerate(seconds):
         jpeg = cv2.imencode('.jpg', cv2.cvtColor(scene(7, k % 20), cv2.COLOR_RGB2BGR))[1].tobytes()
@@ -40,7 +40,7 @@ def matroska(path: Path, seconds: Sequence[float], duration: float, live: bool =
     body = (_element('1549a966', _element('2ad7b1', _number(10 ** 6)) + told)
             + _element('1654ae6b', track) + clusters)
     path.write_bytes(_element('1a45dfa3', _element('4282', b'matroska'))
-                     + _element('18538067', body, UNKNOWN if live else b''))
+                     + _element('18538067', body, b'' if sized else UNKNOWN))
     return path
 
 

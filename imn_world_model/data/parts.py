@@ -13,6 +13,9 @@ from imn_world_model.data.recorded import bag_clocks
 from imn_world_model.data.sequences import EPOCH, place, rig
 from imn_world_model.data.together import Track, share_time, split_recordings
 
+# What is left out of a source: messages, but for these.
+ITEMS = {'images': 'image', 'lerobot': 'frame'}
+
 
 @dataclass(frozen=True)
 class Part:
@@ -171,7 +174,8 @@ def _part(source: Source, entry: Entry, topics: list[_Topic], split: np.ndarray,
     notes = [f'{source.path}: {problem}' if str(source.path) not in problem else problem
              for problem in entry.info['problems']]
     left = entry.info['left_count']
-    notes += [f'{source.path}: {topic} left out, {left[topic]} message{"s" * (left[topic] != 1)} '
+    one = ITEMS.get(source.kind, 'message')
+    notes += [f'{source.path}: {topic} left out, {left[topic]} {one}{"s" * (left[topic] != 1)} '
               f'({reason})' for topic, reason in entry.info['left_out'].items()]
     notes += [f'{source.path}: {topic or "the video"} has {counts["backward"]} '
               f'stamp{"s" * (counts["backward"] > 1)} going back'

@@ -92,7 +92,7 @@ def place(name: str) -> Place | None:
     if found:
         return Place(f'#{suffix}', 'time', max(1, _nanoseconds(found[1], found[2])))
     found = DATE.search(stem)
-    if found and (value := _since_1970(found)):
+    if found and (value := date_to_ns(found)):
         return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', EPOCH, value)
     numbers = list(NUMBER.finditer(stem))
     for found in numbers:
@@ -105,8 +105,8 @@ def place(name: str) -> Place | None:
     return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', 'number', int(found[0]))
 
 
-def _since_1970(date: re.Match[str]) -> int:
-    """:return: ns of a date, taken for UTC; 0 where it is none."""
+def date_to_ns(date: re.Match[str]) -> int:
+    """:return: ns since 1970 of a date, taken for UTC; 0 where it is none."""
     try:
         year, month, day, hour, minute, second = map(int, date.groups()[:6])
         start = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
