@@ -159,8 +159,8 @@ def _say_together(parts: list[tuple[Source, Part]]) -> list[str]:
     if not several:
         return []
     first = min(several)
-    return [f'{len(set().union(*several))} recordings lie at the same time, such as {first[0]} '
-            f'and {first[1]}: they share their splits']
+    return [f'{len(set().union(*several))} recordings lie at the same time, or are copies, such as '
+            f'{first[0]} and {first[1]}: they share their splits']
 
 
 def _read(source: Source, options: DataOptions, progress: bool) -> Part | Entry:
