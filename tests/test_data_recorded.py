@@ -54,8 +54,9 @@ def test_a_bag_for_each_camera_is_one_recording(tmp_path: Path, options: DataOpt
     frames = load(tmp_path / 'logs', options)
     assert len(frames.sources) == 2
     assert_one_split_at_a_time(frames)
-    assert (f'2 recordings lie at the same time, or are copies, such as {tmp_path}/logs/{names[0]} '
-            f'and {tmp_path}/logs/{names[1]}: they share their splits') in frames.notes
+    first, second = (tmp_path / 'logs' / name for name in names)
+    assert (f'2 recordings lie at the same time, or are copies, such as {first} and {second}: '
+            'they share their splits') in frames.notes
 
 
 def test_cameras_of_a_rig_may_use_the_same_topic(tmp_path: Path, options: DataOptions) -> None:

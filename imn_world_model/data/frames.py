@@ -159,7 +159,8 @@ def _say_together(parts: list[tuple[Source, Part]]) -> list[str]:
     if not several:
         return []
     first = min(several)
-    return [f'{len(set().union(*several))} recordings lie at the same time, or are copies, such as '
+    count = len(set().union(*several))
+    return [f'{count} recordings lie at the same time, or are copies, such as '
             f'{first[0]} and {first[1]}: they share their splits']
 
 
