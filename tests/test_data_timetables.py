@@ -49,7 +49,8 @@ def test_a_list_may_count_seconds_from_the_start(tmp_path: Path, options: DataOp
 
 @pytest.mark.parametrize(('list_name', 'line'), [
     ('rgb.txt', '{seconds} rgb/{name}'), ('rgb.csv', '{ns},{name}'),
-    ('data.csv', '{number}, {seconds}, {name}')])
+    ('data.csv', '{number}, {seconds}, {name}'), ('times.txt', '{own:05d} {seconds} 0.5'),
+    ('timestamps.csv', '{own},{ns}')])
 @pytest.mark.parametrize('inside', [True, False])
 def test_a_list_may_name_the_pictures(tmp_path: Path, options: DataOptions, list_name: str,
                                       line: str, inside: bool) -> None:
@@ -58,7 +59,7 @@ def test_a_list_may_name_the_pictures(tmp_path: Path, options: DataOptions, list
     for k, time in reversed(list(enumerate(TIMES))):
         ns = KITTI + time
         lines.append(line.format(seconds=f'{ns // SECOND}.{ns % SECOND:09d}', ns=ns, number=k,
-                                 name=f'{2 * k}.png'))
+                                 own=2 * k, name=f'{2 * k}.png'))
     ((folder if inside else tmp_path) / list_name).write_text('\r\n'.join(lines))
     assert (load(tmp_path, options).stamp - KITTI).tolist() == TIMES
 
@@ -82,6 +83,8 @@ def test_a_list_of_times_changes_what_is_cached(tmp_path: Path, options: DataOpt
 
 @pytest.mark.parametrize('text', [
     '0.1\n0.2\n', 'a\nb\n', '\n'.join(str(12 - k) for k in range(12)),
+    '\n'.join(f'{k},{k}.png,{k // 4}' for k in range(12)),
+    '\n'.join(f'{k},{k // 4}' for k in range(12)), '\n'.join(str(k * 33) for k in range(12)),
     '\n'.join(f'x/{k}.png' for k in range(12)), '', '\n'.join(f'{k} 0.5 7' for k in range(12))])
 def test_a_list_that_does_not_fit_is_named(tmp_path: Path, options: DataOptions, text: str
                                            ) -> None:

@@ -21,6 +21,7 @@ MODES = ('auto', 'folder', 'none')
 # ``epoch``: since 1970; ``time``: since something else; ``number``: no time at all.
 Clock = Literal['epoch', 'time', 'number']
 EPOCH: Literal['epoch'] = 'epoch'
+Group = tuple[str, Clock]
 
 NUMBER = re.compile(r'\d+')
 FRACTION = re.compile(r'(\d+)\.(\d{1,9})')
@@ -38,6 +39,8 @@ SPARSE = 10
 # What tells one camera of a rig from another in the names of folders and files.
 CAMERA = re.compile(r'(?<![a-z])(?:left|right|front|rear|back|cent(?:er|re)'
                     r'|(?:cam(?:era)?|image)[_-]?\d+)(?![a-z0-9])', re.IGNORECASE)
+
+NUMBERED_CAMERA = re.compile(r'(?<![a-z])cam(?:era)?[_-]?\d+', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,10 @@ def place(name: str) -> Place | None:
     if found and (value := date_to_ns(found)):
         return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', EPOCH, value)
     numbers = list(NUMBER.finditer(stem))
+    # A camera's number behind the picture's: frame_0001_cam0.png.
+    cameras = [word.span() for word in NUMBERED_CAMERA.finditer(stem)]
+    numbers = [found for found in numbers if not any(
+        start <= found.start() < end for start, end in cameras)] or numbers
     for found in numbers:
         value = int(found[0]) * UNITS.get(len(found[0]), 0)
         if FIRST <= value <= LAST:
@@ -134,7 +141,7 @@ def arrange(files: Iterable[Path], mode: str) -> list[Picture]:
     files = sorted(files)
     if mode == 'none':
         return [Picture(file) for file in files]
-    groups: defaultdict[tuple[str, Clock], list[tuple[Path, int]]] = defaultdict(list)
+    groups: defaultdict[Group, list[tuple[Path, int]]] = defaultdict(list)
     for file in files:
         where = place(file.name)
         if where:
@@ -147,11 +154,39 @@ def arrange(files: Iterable[Path], mode: str) -> list[Picture]:
         return [Picture(file, '*', 'number', number)
                 for number, file in enumerate(sorted(files, key=lambda file: _natural(file.name)))]
     arranged: list[Picture] = []
-    for (pattern, clock), members in sorted(groups.items()):
+    for (pattern, clock), members in sorted(_regroup(groups).items()):
         if len(members) > 1 and (clock != 'number' or _is_dense([value for _, value in members])):
             arranged += _ordered(pattern, clock, members)
     taken = {picture.file for picture in arranged}
     return arranged + [Picture(file) for file in files if file not in taken]
+
+
+def _regroup(groups: dict[Group, list[tuple[Path, int]]]) -> dict[Group, list[tuple[Path, int]]]:
+    """
+    Put pictures together that are each alone because a second number of their names varies.
+
+    :return: groups; of ``frame_0001_640x480.png`` by the one number that varies, of
+        ``0001_1305031102.5.png`` by the time.
+    """
+    result = {group: members for group, members in groups.items() if len(members) > 1}
+    alone: defaultdict[Group, list[tuple[Path, int, list[int]]]] = defaultdict(list)
+    for (pattern, clock), members in groups.items():
+        if len(members) == 1:
+            (file, value), = members
+            rest = [int(number) for number in NUMBER.findall(pattern.rpartition('.')[0])]
+            alone[NUMBER.sub('#', pattern), clock].append((file, value, rest))
+    for (pattern, clock), found in alone.items():
+        columns = list(zip(*(rest for _, _, rest in found), strict=True))
+        vary = [column for column in columns if len(set(column)) > 1]
+        same = len({value for _, value, _ in found}) == 1
+        if clock != 'number':                         # the other numbers only count as well
+            members = [(file, value) for file, value, _ in found]
+        elif same and len(vary) == 1 and max(vary[0]) < 10 ** 18:
+            members = [(file, number) for (file, *_), number in zip(found, vary[0], strict=True)]
+        else:
+            continue
+        result.setdefault((pattern, clock), []).extend(members)
+    return result
 
 
 def _ordered(pattern: str, clock: Clock, members: list[tuple[Path, int]]) -> list[Picture]:

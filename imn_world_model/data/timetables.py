@@ -3,7 +3,8 @@ When pictures were taken whose names only count, by a list beside them.
 
 KITTI has ``image_02/timestamps.txt`` beside ``image_02/data/0000000000.png``, and ``times.txt``
 beside ``image_0/000000.png``: a line for each number. Others name the picture in its line, as
-TUM's ``rgb.txt`` and EuRoC's ``data.csv`` do, whose names hold the times themselves.
+TUM's ``rgb.txt`` and EuRoC's ``data.csv`` do, whose names hold the times themselves; or its
+number.
 """
 import re
 from collections.abc import Iterator
@@ -79,30 +80,36 @@ def _fit(pictures: list[Picture], times: list[int], names: list[str]) -> list[in
     """
     Find the time of each picture.
 
-    :param names: of the pictures in the lines; empty where lines only follow each other.
+    :param names: of the pictures in the lines, or their numbers; empty where lines only follow
+        each other.
     :return: ns of each; empty where one has none, or where time would go back.
     """
     if names:
         of_name = dict(zip(names, times, strict=True))
-        found = [of_name.get(picture.file.name) for picture in pictures]
+        found = [of_name.get(picture.file.name, of_name.get(str(picture.value)))
+                 for picture in pictures]
     else:
         last = max(picture.value for picture in pictures)
         first = 1 if last == len(times) else 0        # counted from 1
         found = [times[picture.value - first] if first <= picture.value < first + len(times)
                  else None for picture in pictures]
     known = [time for time in found if time is not None]
-    return known if len(known) == len(found) and known == sorted(known) else []
+    forward = known == sorted(known) and len(set(known)) > 1
+    return known if forward and len(known) == len(found) else []
 
 
 def _read(file: Path) -> tuple[list[int], list[str]] | None:
-    """:return: ns of each line and the picture that it names; ``None`` for no list of times."""
+    """:return: ns of each line, and its picture's name or number; ``None`` for no such list."""
     times: list[int] = []
     names: list[str] = []
     if file.stat().st_size > MAX_BYTES:
         return None
     for number, words in enumerate(_lines(file)):
         named = next((k for k, word in enumerate(words) if SUFFIX.search(word)), None)
-        if named is None:
+        if named is None and len(words) > 1 and words[0].isdigit():
+            time = _nanoseconds(words[1])             # ``number time``
+            names.append(str(int(words[0])))
+        elif named is None:
             time = _nanoseconds(' '.join(words))
         else:                                         # ``time name``, ``number time name``
             time = _nanoseconds(words[named - 1]) if named else None
@@ -135,8 +142,9 @@ def _nanoseconds(text: str) -> int | None:
         return date_to_ns(date) or None
     if not SECONDS.fullmatch(text):
         return None
-    if text.isdigit() and len(text) in UNITS and FIRST <= int(text) * UNITS[len(text)] <= LAST:
-        return int(text) * UNITS[len(text)]
+    if text.isdigit():                                # of no known unit, or a count
+        value = int(text) * UNITS.get(len(text), 0)
+        return value if FIRST <= value <= LAST or text == '0' else None
     whole, _, fraction = text.partition('.')
     if whole.isdigit() and fraction.isdigit():        # to the nanosecond, which a float has not
         return int(whole) * 10 ** 9 + int(fraction[:9].ljust(9, '0'))
