@@ -341,7 +341,11 @@ def main(arguments: list[str] | None = None) -> None:
     start = (load_config(options.config) if options.config
              else preset(options.preset or USUAL_PRESET))
     config = override(start, options.set)
-    name = options.name or f'{options.preset or USUAL_PRESET}-seed{config.train.seed}'
+    name = options.name
+    if name is None:
+        name = f'{options.preset or USUAL_PRESET}-seed{config.train.seed}'
+    elif name in ('', '.', '..') or '/' in name:
+        raise UserError(f"--name is '{name}'; it names a folder in --out, and has no /")
     folder = options.out / name
     kept: dict[str, Any] = {'start': digest(start)}
     if options.resume:

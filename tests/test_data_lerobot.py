@@ -88,7 +88,7 @@ def test_cameras_are_chosen_as_topics_are(tmp_path: Path, options: DataOptions) 
     write_v30(tmp_path / 'pick')
     frames = load(tmp_path, replace(options, topics=('*.wrist',)))
     assert frames.topics == (WRIST,) and len(frames.images) == sum(LENGTHS)
-    assert any(f'{TOP} left out, 16 messages (not among --topics)' in note
+    assert any(f'{TOP} left out, 16 frames (not among --topics)' in note
                for note in frames.notes)
 
 

@@ -1,5 +1,6 @@
 """Nothing is passed over without a word: what lies beside the data, and this package's output."""
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -75,8 +76,23 @@ def test_each_kind_has_one_line_with_a_count_and_an_example(tmp_path: Path) -> N
                  f'1 .npy file passed over, such as {first}/features.npy: ',
                  f'1 hidden file passed over, such as {first}/._a.png',
                  f'1 link to an image that is not there passed over, such as {first}/gone.png',
-                 f'3 other files passed over (.txt 2, .yaml 1), such as {first}/calib.yaml'):
+                 f'3 other files passed over (.txt 2, .yaml 1), such as {first}/calib.yaml: '
+                 'of kinds that are not read'):
         assert any(note.startswith(line) for note in notes), (line, notes)
+
+
+def test_what_is_no_file_is_named_as_well(tmp_path: Path) -> None:
+    images(tmp_path / 'x')
+    images(tmp_path / 'x' / '.trash')
+    (tmp_path / 'x' / 'list').symlink_to(tmp_path / 'nowhere')
+    os.mkfifo(tmp_path / 'x' / 'pipe')
+    (tmp_path / 'x' / 'ride.svo2').write_bytes(b'something')
+    assert notes_of(tmp_path) == [
+        f'1 hidden folder passed over, such as {tmp_path}/x/.trash',
+        f'1 link to something that is not there passed over, such as {tmp_path}/x/list',
+        f'1 socket, pipe or device passed over, such as {tmp_path}/x/pipe',
+        f'1 .svo2 file passed over, such as {tmp_path}/x/ride.svo2: recordings of this kind are '
+        'not read; convert to MCAP or PNG']
 
 
 @pytest.mark.parametrize('storage', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])

@@ -51,11 +51,32 @@ def write(folder: Path, names: list[str], number: int = 0) -> Path:
     ('IMG_20110510_123822.jpg', 'IMG_#.jpg', 'epoch', EPOCH),
     ('2011-05-10-12-38-22.175304.png', '#.png', 'epoch', EPOCH + 175_304_000),
     ('cam_20110510123822175.png', 'cam_#.png', 'epoch', EPOCH + 175_000_000),
+    ('frame_0012_cam3.png', 'frame_#_cam3.png', 'number', 12),
+    ('camera_3.png', 'camera_#.png', 'number', 3),
     ('20119910_123822.png', '20119910_#.png', 'number', 123822),
 ])
 def test_names_tell_number_or_time(name: str, pattern: str, clock: str, value: int) -> None:
     found = place(name)
     assert found and (found.pattern, found.clock, found.value) == (pattern, clock, value)
+
+
+@pytest.mark.parametrize(('names', 'pattern', 'clock'), [
+    ([f'frame_{k:04d}_640x480.png' for k in range(9)], 'frame_#_#x#.png', 'number'),
+    ([f'{k:04d}_130503110{k}.5.png' for k in range(9)], '#_#.png', 'epoch'),
+    ([f'depth4_{k}_v2.png' for k in range(9)], 'depth#_#_v#.png', 'number'),
+])
+def test_a_second_number_in_a_name_does_not_hide_the_first(names: list[str], pattern: str,
+                                                           clock: str) -> None:
+    pictures = arrange([Path(name) for name in reversed(names)], 'auto')
+    assert [picture.file.name for picture in pictures] == names
+    assert {(picture.sequence, picture.clock) for picture in pictures} == {(pattern, clock)}
+
+
+def test_where_two_numbers_vary_neither_counts() -> None:
+    names = [f'{k}_of_a_{k * k + 7}.png' for k in range(9)]
+    assert not any(picture.sequence for picture in arrange(map(Path, names), 'auto'))
+    huge = [f'{10 ** 30 + k}_1.png' for k in range(9)]
+    assert not any(picture.sequence for picture in arrange(map(Path, huge), 'auto'))
 
 
 def test_names_without_a_number_tell_nothing() -> None:
@@ -132,6 +153,7 @@ def test_several_sequences_and_single_pictures_in_one_folder(tmp_path: Path,
     (('mav0/cam0/data', 'mav0/cam1/data'), [f'{EPOCH + k * SECOND // 20}.png' for k in range(60)]),
     (('image_02/data', 'image_03/data'), [f'{k:010d}.png' for k in range(60)]),
     (('left', 'right'), [f'frame{k:04d}.png' for k in range(60)]),
+    (('cam1/rgb', 'cam2/rgb'), [f'{k:04d}_64x48.png' for k in range(60)]),
 ])
 def test_cameras_in_folders_share_their_splits(tmp_path: Path, options: DataOptions,
                                                cameras: tuple[str, ...], names: list[str]) -> None:

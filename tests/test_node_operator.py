@@ -118,6 +118,17 @@ def test_without_a_model_the_shipped_one_is_used(start, arguments):
     assert ('/camera/image_raw' if arguments else '/imn/image_raw') in node.output()
 
 
+@pytest.mark.parametrize('module', ['perception', 'estimator', 'player'])
+def test_parameters_that_there_are_not_are_named(start, tmp_path, module):
+    node = NodeProcess(f'imn_world_model.nodes.{module}', tmp_path / 'log', {},
+                       ('-p', 'image_topic:=/front', '-p', 'use_sim_time:=false'))
+    try:
+        node.wait_for_output('there is no parameter image_topic; there are ')
+    finally:
+        node.process.kill()
+        node.process.wait()
+
+
 def test_model_with_nan_is_refused_at_the_start_and_as_a_new_one(
         graph, start, tiny_model, nan_model):
     node = start(model=nan_model, image_topics=[TOPIC])

@@ -214,6 +214,8 @@ def test_evaluate_a_log_whose_only_truth_is_the_shape(logs: Path, trained: Path)
     ('train', ['--data', 'logs', '--set', 'train.stepz=1'], 'train.stepz'),
     ('train', ['--data', 'logs', '--config', 'none.yaml'], 'none.yaml does not exist'),
     ('train', ['--data', 'logs', '--preset', 'debug', '--name', 'first'], 'already holds a run'),
+    ('train', ['--data', 'logs', '--preset', 'debug', '--name', '..'], "--name is '..'; it names"),
+    ('train', ['--data', 'logs', '--preset', 'debug', '--name', 'a/b'], 'has no /'),
     ('train', ['--data', 'logs', '--name', 'absent', '--resume'], 'config.yaml does not exist'),
     ('evaluate', ['--run', 'logs', '--data', 'logs', '--out', 'x'], 'not a run folder'),
     ('export', ['--run', 'runs/first', '--out', 'y.onnx', '--labels', 'a'], '1 names for 3'),

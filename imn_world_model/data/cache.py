@@ -36,7 +36,7 @@ from imn_world_model.preprocess import Crop, prepare
 
 NO_REGIONS = Regions()
 # Changes whenever what is written below changes.
-FORMAT = 7
+FORMAT = 8
 BLOCK = 1 << 20
 # What is kept of every frame beside its pixels.
 COLUMNS = 'topic', 'stamp', 'truth_key', 'index', 'change', 'clip', 'values'

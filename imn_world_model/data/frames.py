@@ -1,6 +1,7 @@
 """All frames of all sources as one table: pixels, clips, splits, and labels for evaluation."""
 import hashlib
 import os
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -140,11 +141,27 @@ def load_frames(paths: list[Path] | list[str], options: DataOptions,
         notes.append(f'{count} of numbered or time-stamped images read as {what}, such as '
                      f'{takes[0].path}; --sequences none takes every image on its own')
     used = [(source, part) for source, part in parts if len(part.rows)]
+    notes += _say_together(used)
     if not used:
         notes += found
         cause = f': {notes[0]}' if notes else '; no image topic, video, image or .h5 in there'
         raise UserError(f'nothing usable in {names}{cause}')
     return _join(used, options, (*notes, *found), tuple(part.report for _, part in parts))
+
+
+def _say_together(parts: list[tuple[Source, Part]]) -> list[str]:
+    """:return: a line where sources share groups, as cameras do that recorded at one time."""
+    holders: defaultdict[str, list[Path]] = defaultdict(list)
+    for source, part in parts:
+        for group in set(part.groups):
+            holders[group].append(source.path)
+    several = [paths for paths in holders.values() if len(paths) > 1]
+    if not several:
+        return []
+    first = min(several)
+    count = len(set().union(*several))
+    return [f'{count} recordings lie at the same time, or are copies, such as '
+            f'{first[0]} and {first[1]}: they share their splits']
 
 
 def _read(source: Source, options: DataOptions, progress: bool) -> Part | Entry:

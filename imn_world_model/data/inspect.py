@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from imn_world_model.data.frames import Frames
+from imn_world_model.data.parts import ITEMS
 from imn_world_model.data.storage import printable
 from imn_world_model.marks import mark
 
@@ -41,10 +42,11 @@ def describe(frames: Frames) -> str:
         if rows:
             lines += [f'  {line}' for line in _table([HEADS, *rows])]
         types = report.get('all_topics', {})
+        one = ITEMS.get(report['kind'], 'message')
         for topic, reason in report.get('left_out', {}).items():
             count = report['left_count'][topic]
             lines.append(f'  {topic}  {types.get(topic, "")}  left out, '
-                         f'{count} message{"s" * (count != 1)}: {reason}')
+                         f'{count} {one}{"s" * (count != 1)}: {reason}')
         others = [f'{topic} ({kind})' for topic, kind in sorted(types.items())
                   if topic not in report['left_out'] and topic not in report['figures']]
         if others:

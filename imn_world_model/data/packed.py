@@ -6,6 +6,7 @@ from dataclasses import dataclass
 PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
 # Channels of PNG's colour types: grey, RGB, palette, each also with alpha.
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}
+PNG_PALETTE = 3
 # PGM and PPM, as numbers or bytes; comments may stand between the words.
 PNM_HEAD = re.compile(rb'P([2356])(?:\s+(?:#[^\n]*\n\s*)*)(\d+)(?:\s+(?:#[^\n]*\n\s*)*)(\d+)'
                       rb'(?:\s+(?:#[^\n]*\n\s*)*)(\d+)\s')
@@ -23,6 +24,7 @@ class Head:
     :param channels: 1 for grey, else 3; alpha does not count.
     :param bits: of a sample.
     :param white: the brightest sample of a PGM or PPM that OpenCV does not stretch; else 0.
+    :param indexed: whether its pixels are numbers of colours, as those of masks often are.
     """
 
     height: int = 0
@@ -30,6 +32,7 @@ class Head:
     channels: int = 3
     bits: int = 8
     white: int = 0
+    indexed: bool = False
 
     @property
     def is_deep(self) -> bool:
@@ -47,7 +50,8 @@ def read_head(data: memoryview) -> Head:
     if start[:2] == b'\xff\xd8':
         return _jpeg(data)
     if start == PNG_MAGIC and len(data) > 25:
-        return Head(bits=16 if data[24] == 16 else 8, channels=PNG_CHANNELS.get(data[25], 3))
+        return Head(bits=16 if data[24] == 16 else 8, channels=PNG_CHANNELS.get(data[25], 3),
+                    indexed=data[25] == PNG_PALETTE)
     if start[:4] in (b'II*\0', b'MM\0*'):
         return _tiff(data)
     found = PNM_HEAD.match(bytes(data[:HEAD_BYTES])) if start[:1] == b'P' else None

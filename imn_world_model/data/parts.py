@@ -9,8 +9,12 @@ from imn_world_model.data.cache import Entry
 from imn_world_model.data.clips import cut_causes, cut_clips, moving, stamp_figures
 from imn_world_model.data.options import DataOptions
 from imn_world_model.data.raw import Source
-from imn_world_model.data.sequences import rig
-from imn_world_model.data.together import Track, common_time, share_time, split_recordings
+from imn_world_model.data.recorded import bag_clocks
+from imn_world_model.data.sequences import EPOCH, place, rig
+from imn_world_model.data.together import Track, share_time, split_recordings
+
+# What is left out of a source: messages, but for these.
+ITEMS = {'images': 'image', 'lerobot': 'frame'}
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,11 @@ def cut_entries(entries: list[tuple[Source, Entry]], options: DataOptions) -> li
     :param options: how.
     :return: a part each, topic after topic, standstill left out.
     """
-    cut = [_topics(source, entry, options) for source, entry in entries]
+    told = iter(bag_clocks([(source.path, entry) for source, entry in entries
+                            if source.kind == 'bag'], round(options.gap * 1e9)))
+    cut = [_topics(source, entry, options, *(next(told) if source.kind == 'bag'
+                                             else _name_clock(source, entry)))
+           for source, entry in entries]
     clocks: defaultdict[str, list[Track]] = defaultdict(list)
     for topics in cut:
         for topic in topics:
@@ -80,15 +88,27 @@ def cut_entries(entries: list[tuple[Source, Entry]], options: DataOptions) -> li
             for (source, entry), topics, split in zip(entries, cut, splits, strict=True)]
 
 
-def _topics(source: Source, entry: Entry, options: DataOptions) -> list[_Topic]:
-    """:return: an entry's topics, each cut into clips by what it shows itself."""
+def _name_clock(source: Source, entry: Entry) -> tuple[str, np.ndarray]:
+    """:return: clock and times of what is no bag, by its name."""
+    named = place(source.path.name) if source.kind == 'video' else None
+    if named and named.clock == EPOCH:                # a video that has the name of its start
+        return EPOCH, named.value + entry.stamp
+    return rig(source.path, ''), entry.stamp
+
+
+def _topics(source: Source, entry: Entry, options: DataOptions, clock: str, time: np.ndarray
+            ) -> list[_Topic]:
+    """
+    Cut each of an entry's topics into clips by what it shows itself.
+
+    :param clock: of what is recorded.
+    :param time: (N,) on that clock.
+    """
     rows = [np.flatnonzero(entry.topic == number) for number in range(len(entry.topics))]
     reach = round(options.gap * 1e9)
-    time = (common_time(entry.stamp, entry.truth_key, rows, reach) if source.kind == 'bag'
-            else entry.stamp)
     topics = []
     for name, own in zip(entry.topics, rows, strict=True):
-        pattern, clock = entry.info['sequences'].get(name, ('', ''))
+        pattern, counts = entry.info['sequences'].get(name, ('', ''))
         # The same camera's raw and compressed images have one name, so has a renamed folder's.
         camera = pattern if source.kind == 'images' else name.removesuffix('/compressed')
         known = f'{entry.fingerprint}:{camera}'
@@ -104,14 +124,12 @@ def _topics(source: Source, entry: Entry, options: DataOptions) -> list[_Topic]:
             continue
         clip = cut_clips(entry.stamp[own], entry.change[own], options.gap, options.scene_change,
                          options.max_clip)
-        if clock == 'number':                         # kept in place of a key to ground truth
+        if counts == 'number':                        # kept in place of a key to ground truth
             track = Track(known, entry.truth_key[own], 1, clip)
         else:
             track = Track(known, time[own], reach, clip)
-        if source.kind != 'images':
-            clock = str(source.path.absolute())
-        elif clock != 'epoch':
-            clock += rig(source.path, pattern)
+        if source.kind == 'images':
+            clock = EPOCH if counts == EPOCH else counts + rig(source.path, pattern)
         topics.append(_Topic(name, own, track, clock, int(clip[-1]) + 1))
     return topics
 
@@ -156,7 +174,8 @@ def _part(source: Source, entry: Entry, topics: list[_Topic], split: np.ndarray,
     notes = [f'{source.path}: {problem}' if str(source.path) not in problem else problem
              for problem in entry.info['problems']]
     left = entry.info['left_count']
-    notes += [f'{source.path}: {topic} left out, {left[topic]} message{"s" * (left[topic] != 1)} '
+    one = ITEMS.get(source.kind, 'message')
+    notes += [f'{source.path}: {topic} left out, {left[topic]} {one}{"s" * (left[topic] != 1)} '
               f'({reason})' for topic, reason in entry.info['left_out'].items()]
     notes += [f'{source.path}: {topic or "the video"} has {counts["backward"]} '
               f'stamp{"s" * (counts["backward"] > 1)} going back'

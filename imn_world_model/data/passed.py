@@ -7,6 +7,7 @@ from imn_world_model.marks import is_own_picture
 
 CONVERT = 'convert to PNG or JPEG'
 FFMPEG = 'convert to .mp4'
+MCAP = 'convert to MCAP or PNG'
 UNPACK = 'unpack it'
 # Suffix -> why a file is not read and what to do.
 KNOWN = {
@@ -20,6 +21,8 @@ KNOWN = {
                     f'videos of this kind are not read; {FFMPEG}'),
     **dict.fromkeys(('.zip', '.tar', '.gz', '.tgz', '.bz2', '.xz', '.7z', '.rar', '.zst'),
                     f'archives are not read; {UNPACK}'),
+    **dict.fromkeys(('.svo', '.svo2', '.oni', '.rrd', '.pcap', '.klg', '.aedat', '.aedat4'),
+                    f'recordings of this kind are not read; {MCAP}'),
     **dict.fromkeys(('.npy', '.npz', '.mat', '.pkl', '.pt', '.parquet', '.tfrecord'),
                     f'arrays are not read; {CONVERT}, or write an .h5 in the 3Dshapes format'),
 }
@@ -43,11 +46,13 @@ class PassedOver:
     :param kinds: singular, plural and reason of each kind -> how many.
     :param examples: of each kind the first, and under ``None`` of the others.
     :param others: suffix -> number of files that nobody would take for data.
+    :param lists: files that are passed over if no picture has its time from them.
     """
 
     kinds: Counter[Kind] = field(default_factory=Counter)
     examples: dict[Kind | None, Path] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
+    lists: list[Path] = field(default_factory=list)
 
     def add(self, file: Path) -> None:
         """Count a file under what its name or its first bytes say."""
@@ -82,7 +87,7 @@ class PassedOver:
             shown = ', '.join(f'{suffix} {n}' for suffix, n in self.others.most_common(SHOWN))
             rest = ', ...' if len(self.others) > SHOWN else ''
             lines.append(f'{total} other file{"s" * (total > 1)} passed over ({shown}{rest}), '
-                         f'such as {self.examples[None]}')
+                         f'such as {self.examples[None]}: of kinds that are not read')
         return lines
 
 

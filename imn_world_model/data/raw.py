@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from imn_world_model.data.bags import LFS_MAGIC
 from imn_world_model.data.encodings import Levels
 from imn_world_model.data.images import Halvings
 from imn_world_model.errors import UserError
@@ -103,3 +104,9 @@ def _same(rgb: np.ndarray, halvings: Halvings | None) -> np.ndarray:
 def say_levels(levels: dict[str, Levels], report: SourceReport) -> None:
     """Tell, once a topic, of deep samples that do not use all their bits."""
     report.problems += [f'{topic}: {used.said}' for topic, used in levels.items() if used.said]
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """:return: whether a file only says what Git LFS would put in its place."""
+    with path.open('rb') as stream:
+        return stream.read(len(LFS_MAGIC)) == LFS_MAGIC

@@ -20,6 +20,8 @@ from imn_world_model.errors import UserError
 MODES = ('auto', 'folder', 'none')
 # ``epoch``: since 1970; ``time``: since something else; ``number``: no time at all.
 Clock = Literal['epoch', 'time', 'number']
+EPOCH: Literal['epoch'] = 'epoch'
+Group = tuple[str, Clock]
 
 NUMBER = re.compile(r'\d+')
 FRACTION = re.compile(r'(\d+)\.(\d{1,9})')
@@ -37,6 +39,8 @@ SPARSE = 10
 # What tells one camera of a rig from another in the names of folders and files.
 CAMERA = re.compile(r'(?<![a-z])(?:left|right|front|rear|back|cent(?:er|re)'
                     r'|(?:cam(?:era)?|image)[_-]?\d+)(?![a-z0-9])', re.IGNORECASE)
+
+NUMBERED_CAMERA = re.compile(r'(?<![a-z])cam(?:era)?[_-]?\d+', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -86,26 +90,30 @@ def place(name: str) -> Place | None:
     suffix = f'.{suffix.lower()}'
     found = SECONDS.search(stem)
     if found and FIRST <= (value := _nanoseconds(found[1], found[2] or found[3])) <= LAST:
-        return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', 'epoch', value)
+        return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', EPOCH, value)
     found = FRACTION.fullmatch(stem)
     if found:
         return Place(f'#{suffix}', 'time', max(1, _nanoseconds(found[1], found[2])))
     found = DATE.search(stem)
-    if found and (value := _since_1970(found)):
-        return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', 'epoch', value)
+    if found and (value := date_to_ns(found)):
+        return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', EPOCH, value)
     numbers = list(NUMBER.finditer(stem))
+    # A camera's number behind the picture's: frame_0001_cam0.png.
+    cameras = [word.span() for word in NUMBERED_CAMERA.finditer(stem)]
+    numbers = [found for found in numbers if not any(
+        start <= found.start() < end for start, end in cameras)] or numbers
     for found in numbers:
         value = int(found[0]) * UNITS.get(len(found[0]), 0)
         if FIRST <= value <= LAST:
-            return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', 'epoch', value)
+            return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', EPOCH, value)
     if not numbers or len(numbers[-1][0]) > 18:
         return None
     found = numbers[-1]
     return Place(f'{stem[:found.start()]}#{stem[found.end():]}{suffix}', 'number', int(found[0]))
 
 
-def _since_1970(date: re.Match[str]) -> int:
-    """:return: ns of a date, taken for UTC; 0 where it is none."""
+def date_to_ns(date: re.Match[str]) -> int:
+    """:return: ns since 1970 of a date, taken for UTC; 0 where it is none."""
     try:
         year, month, day, hour, minute, second = map(int, date.groups()[:6])
         start = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
@@ -133,24 +141,52 @@ def arrange(files: Iterable[Path], mode: str) -> list[Picture]:
     files = sorted(files)
     if mode == 'none':
         return [Picture(file) for file in files]
-    groups: defaultdict[tuple[str, Clock], list[tuple[Path, int]]] = defaultdict(list)
+    groups: defaultdict[Group, list[tuple[Path, int]]] = defaultdict(list)
     for file in files:
         where = place(file.name)
         if where:
             groups[where.pattern, where.clock].append((file, where.value))
     if mode == 'folder':
-        timed = [(file, value) for (_, clock), members in groups.items() if clock == 'epoch'
+        timed = [(file, value) for (_, clock), members in groups.items() if clock == EPOCH
                  for file, value in members]
         if len(timed) == len(files):
-            return _ordered('*', 'epoch', timed)
+            return _ordered('*', EPOCH, timed)
         return [Picture(file, '*', 'number', number)
                 for number, file in enumerate(sorted(files, key=lambda file: _natural(file.name)))]
     arranged: list[Picture] = []
-    for (pattern, clock), members in sorted(groups.items()):
+    for (pattern, clock), members in sorted(_regroup(groups).items()):
         if len(members) > 1 and (clock != 'number' or _is_dense([value for _, value in members])):
             arranged += _ordered(pattern, clock, members)
     taken = {picture.file for picture in arranged}
     return arranged + [Picture(file) for file in files if file not in taken]
+
+
+def _regroup(groups: dict[Group, list[tuple[Path, int]]]) -> dict[Group, list[tuple[Path, int]]]:
+    """
+    Put pictures together that are each alone because a second number of their names varies.
+
+    :return: groups; of ``frame_0001_640x480.png`` by the one number that varies, of
+        ``0001_1305031102.5.png`` by the time.
+    """
+    result = {group: members for group, members in groups.items() if len(members) > 1}
+    alone: defaultdict[Group, list[tuple[Path, int, list[int]]]] = defaultdict(list)
+    for (pattern, clock), members in groups.items():
+        if len(members) == 1:
+            (file, value), = members
+            rest = [int(number) for number in NUMBER.findall(pattern.rpartition('.')[0])]
+            alone[NUMBER.sub('#', pattern), clock].append((file, value, rest))
+    for (pattern, clock), found in alone.items():
+        columns = list(zip(*(rest for _, _, rest in found), strict=True))
+        vary = [column for column in columns if len(set(column)) > 1]
+        same = len({value for _, value, _ in found}) == 1
+        if clock != 'number':                         # the other numbers only count as well
+            members = [(file, value) for file, value, _ in found]
+        elif same and len(vary) == 1 and max(vary[0]) < 10 ** 18:
+            members = [(file, number) for (file, *_), number in zip(found, vary[0], strict=True)]
+        else:
+            continue
+        result.setdefault((pattern, clock), []).extend(members)
+    return result
 
 
 def _ordered(pattern: str, clock: Clock, members: list[tuple[Path, int]]) -> list[Picture]:

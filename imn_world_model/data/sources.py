@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from imn_world_model.data.bags import (
-    LFS_MAGIC,
     METADATA,
     STORAGE_SUFFIXES,
     TEXT_TYPE,
@@ -39,12 +37,15 @@ from imn_world_model.data.raw import (
     Source,
     SourceReport,
     decoded_in_order,
+    is_lfs_pointer,
     say_levels,
 )
-from imn_world_model.data.sequences import arrange
+from imn_world_model.data.sequences import arrange, place
 from imn_world_model.data.sqlite_storage import PENDING
 from imn_world_model.data.storage import printable
+from imn_world_model.data.timetables import may_be_timetable, tell_times, timetables
 from imn_world_model.data.topics import DEPTH_WORDS, find_twins, unwanted
+from imn_world_model.data.videos import video_frames
 from imn_world_model.errors import UserError
 from imn_world_model.marks import is_own_picture, is_run
 
@@ -80,6 +81,11 @@ def find_sources(paths: list[Path], notes: list[str] | None = None) -> list[Sour
             raise UserError(f"{path} is of an unknown kind '{path.suffix}'; known: .h5, .mcap, "
                             f'.db3, .bag, {", ".join(VIDEO_SUFFIXES)}, folders of images')
         sources += found
+    used = {file for source in sources if source.kind == 'images'
+            for file in timetables(source.path)}
+    for file in passed.lists:
+        if file.absolute() not in used:
+            passed.add(file)
     notes += passed.lines()
     return sources
 
@@ -93,6 +99,9 @@ def _walk(path: Path, seen: set[Path], notes: list[str],
         elif suffix in IMAGE_SUFFIXES:
             passed.add_kind('link to an image that is not there',
                             'links to images that are not there', '', path)
+        else:
+            passed.add_kind('link to something that is not there',
+                            'links to something that is not there', '', path)
         return
     real = path.resolve()
     if real in seen:                                  # a link to a folder further up, or twice
@@ -101,13 +110,15 @@ def _walk(path: Path, seen: set[Path], notes: list[str],
     if path.is_dir():
         yield from _walk_folder(path, seen, notes, passed)
     elif not path.is_file():
-        return
+        passed.add_kind('socket, pipe or device', 'sockets, pipes and devices', '', path)
     elif suffix in H5_SUFFIXES:
         yield Source('h5', path)
     elif _is_log(path):
         yield Source('bag', path)
     elif suffix in VIDEO_SUFFIXES:
         yield Source('video', path)
+    elif may_be_timetable(path):
+        passed.lists.append(path)
     elif not path.name.lower().endswith(COMPANIONS):
         passed.add(path)
 
@@ -127,7 +138,9 @@ def _walk_folder(path: Path, seen: set[Path], notes: list[str],
         notes.append(f'{path} cannot be read ({error.strerror})')
         return
     for item in items:
-        if item.name.startswith('.') and item.is_file() and _looks_like_data(item):
+        if item.name.startswith('.') and item.is_dir():
+            passed.add_kind('hidden folder', 'hidden folders', '', item)
+        elif item.name.startswith('.') and _looks_like_data(item):
             passed.add_kind('hidden file', 'hidden files', '', item)
     items = [item for item in items if not item.name.startswith('.')]
     if is_recording(path):
@@ -164,16 +177,24 @@ def source_files(source: Source) -> list[Path]:
     if source.kind == 'lerobot':
         return lerobot_files(path)
     if source.kind == 'images':
-        return sorted(item for item in path.iterdir() if _is_image(item))
+        images = image_files(path)
+        # Names that hold times need no list of them.
+        count = any((named := place(image.name)) and named.clock == 'number' for image in images)
+        return images + (timetables(path) if count else [])
     suffixes = tuple(suffix + end for suffix in STORAGE_SUFFIXES for end in ('', PENDING))
     return sorted(item for item in path.iterdir() if item.is_file()
                   and (item.name.lower().endswith(suffixes) or item.name == METADATA))
 
 
+def image_files(folder: Path) -> list[Path]:
+    """:return: pictures in a folder, by name."""
+    return sorted(item for item in folder.iterdir() if _is_image(item))
+
+
 def expected_frames(source: Source, topics: tuple[str, ...]) -> int | None:
     """:return: about how many frames a source has, where that is known without reading it."""
     if source.kind == 'images':
-        return len(source_files(source))
+        return len(image_files(source.path))
     if source.kind == 'bag' and source.path.is_dir():
         return sum(count for topic, count in promised_images(source.path).items()
                    if not unwanted(topic, topics)) or None
@@ -198,7 +219,7 @@ def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None
     elif source.kind == 'lerobot':
         yield from lerobot_frames(source.path, topics, report)
     elif source.kind == 'video':
-        yield from _video_frames(source.path, report)
+        yield from video_frames(source.path, report)
     else:
         yield from _picture_frames(source, topics, report, sequences)
 
@@ -206,7 +227,8 @@ def read_frames(source: Source, topics: tuple[str, ...], truth_topic: str | None
 def _picture_frames(source: Source, topics: tuple[str, ...], report: SourceReport,
                     sequences: str) -> Iterator[RawFrame]:
     folder = source.path.absolute().name
-    pictures = arrange(source_files(source), sequences)
+    pictures, unfit = tell_times(arrange(image_files(source.path), sequences), source.path)
+    report.problems += unfit
     several = len({picture.sequence for picture in pictures}) > 1
     paged: list[Path] = []
     levels: dict[str, Levels] = {}
@@ -215,10 +237,10 @@ def _picture_frames(source: Source, topics: tuple[str, ...], report: SourceRepor
         topic, head = folder, _head(file)
         if several and picture.sequence:
             topic = f'{folder}/{picture.sequence}'
-        # Depth is 16-bit grey; so are pictures of thermal cameras, in folders of other names.
-        if head.is_deep and head.channels == 1 and _is_depth(folder, topics):
-            report.left_out[topic] = '16-bit grey, depth by the name of its folder; --topics ' \
-                                     'takes it'
+        # So are pictures of thermal and of grey cameras, in folders of other names.
+        if (head.channels == 1 or head.indexed) and _is_depth(folder, topics):
+            report.left_out[topic] = ('16-bit grey, depth' if head.is_deep else 'depth or mask') \
+                + ' by the name of its folder; --topics takes it'
             report.left_count[topic] += 1
             continue
         if has_pages(file):
@@ -240,7 +262,7 @@ def _picture_frames(source: Source, topics: tuple[str, ...], report: SourceRepor
 
 
 def _is_depth(folder: str, topics: tuple[str, ...]) -> bool:
-    """:return: whether 16-bit grey files in a folder are taken for depth."""
+    """:return: whether grey or indexed pictures in a folder are taken for depth or masks."""
     wanted = bool(topics) and not unwanted(folder, topics)
     return not wanted and any(word in folder.lower() for word in DEPTH_WORDS)
 
@@ -342,56 +364,11 @@ def _decode(message: BagMessage, halvings: Halvings | None,
         raise UserError(f'{message.topic}: {error}') from error
 
 
-def _video_frames(path: Path, report: SourceReport) -> Iterator[RawFrame]:
-    if _is_lfs_pointer(path):
-        report.problems.append(f'{path} is a Git LFS pointer, not a video; run `git lfs pull`')
-        return
-    # FFmpeg takes what is before a colon for a protocol.
-    capture = cv2.VideoCapture(str(path.absolute()))
-    try:
-        if not capture.isOpened():
-            report.problems.append(f'{path} cannot be opened as a video')
-            return
-        expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        code = (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, 'little')
-        report.encodings[''] = code.decode('ascii', 'replace').strip('\0 ')
-        count, time = 0, 0.0
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        step = 1e9 / rate if rate > 0 else 0.0
-        while True:
-            valid, frame = capture.read()
-            if not valid:
-                break
-            count += 1
-            told = capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6
-            # Some files' last frames have time 0 (opencv#22141); in a video time goes on.
-            step = told - time if count > 1 and told > time else step
-            time = told if count == 1 or told > time else time + step
-            # From 1 ns on: 0 stands for an unknown time.
-            stamp = 1 + int(time)
-            yield RawFrame('', stamp, partial(_video_image, frame),
-                           held=frame.nbytes)
-        if count < expected:
-            report.lost = expected - count
-            report.problems.append(f'{path} announces {expected} frames, {count} could be read')
-    finally:
-        capture.release()
-
-
-def _video_image(frame: np.ndarray, halvings: Halvings | None) -> np.ndarray:
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-
-
 def _image_file(file: Path, halvings: Halvings | None,
                 levels: Levels | None = None) -> np.ndarray:
-    if _is_lfs_pointer(file):
+    if is_lfs_pointer(file):
         raise UserError(f'{file} is a Git LFS pointer, not an image; run `git lfs pull`')
     try:
         return compressed_to_rgb(file.read_bytes(), file.suffix, halvings, levels, file=True)
     except ImageError as error:
         raise UserError(f'{file}: {error}') from error
-
-
-def _is_lfs_pointer(path: Path) -> bool:
-    with path.open('rb') as stream:
-        return stream.read(len(LFS_MAGIC)) == LFS_MAGIC

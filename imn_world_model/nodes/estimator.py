@@ -23,7 +23,7 @@ from rclpy.node import Node
 from imn_world_model.errors import UserError
 from imn_world_model.nodes.messages import transform_to_arrays
 from imn_world_model.nodes.motion import KINDS, NONE, Motion, MotionSettings
-from imn_world_model.nodes.parameters import declare_one
+from imn_world_model.nodes.parameters import declare_one, name_unknown
 from imn_world_model.nodes.running import run_until_stopped
 from imn_world_model.tracking import Track, TrackingOptions
 
@@ -62,6 +62,7 @@ class EstimatorNode(Node):
             field.name: declare_one(self, field.name, field.default,
                                     MOTION_DESCRIPTIONS[field.name], read_only=True)
             for field in fields(MotionSettings)})
+        name_unknown(self, [*DESCRIPTIONS, *MOTION_DESCRIPTIONS])
         self._tracks: dict[str, Track] = {}
         self._labels: dict[int, str] = {}
         self._publisher = self.create_publisher(State, 'state', 10)

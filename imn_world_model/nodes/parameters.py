@@ -1,4 +1,5 @@
 """Parameters of the nodes: declared with descriptions and ranges, read as a whole."""
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,22 @@ def declare_one(node: Node, name: str, default: Any, text: str, read_only: bool 
     return convert(name, value, default)
 
 
+def name_unknown(node: Node, known: Iterable[str]) -> None:
+    """
+    Warn of parameters that were given and that the node does not have, as after a slip.
+
+    :param node: which has declared its own.
+    :param known: names of those.
+    """
+    # rclpy tells of them in no other way.
+    given = node._parameter_overrides
+    unknown = sorted(name for name in given
+                     if not node.has_parameter(name) and not name.startswith('qos_overrides.'))
+    if unknown:
+        node.get_logger().warning(f'there is no parameter {", ".join(unknown)}; '
+                                  f'there are {", ".join(known)}')
+
+
 def declare(node: Node) -> None:
     """
     Declare every parameter of the perception node.
@@ -135,6 +152,7 @@ def declare(node: Node) -> None:
     describe('image_timeout', 'Seconds without an image after which diagnostics warn.')
     describe('autostart', 'Whether the node configures and activates itself; otherwise a '
              'lifecycle manager does.')
+    name_unknown(node, [field.name for field in fields(Settings)])
 
 
 def read(node: Node, **changes: Any) -> Settings:

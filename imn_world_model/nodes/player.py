@@ -21,7 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import Reader, ReaderError
 
 from imn_world_model.errors import UserError
-from imn_world_model.nodes.parameters import declare_one
+from imn_world_model.nodes.parameters import declare_one, name_unknown
 from imn_world_model.nodes.running import LOOK_UP_PERIOD, MISTAKES, stop_on_signals
 from imn_world_model.nodes.worker import one_line
 
@@ -137,6 +137,7 @@ def play_until_stopped(node: Node, stopped: threading.Event) -> None:
             ('bag', '', 'Folder of a rosbag2 recording.'),
             ('rate', 1.0, '1 plays at the recorded speed.'),
             ('listener', '', 'Topic of the recording whose first subscriber starts the play.')))
+    name_unknown(node, ('bag', 'rate', 'listener'))
     player = Player(node, Path(bag), QoSProfile(depth=10))
     if rate <= 0:
         raise UserError(f'parameter rate is {rate}; it must be above 0')
