@@ -1,4 +1,4 @@
-"""What `make docs` does to pages beyond Markdown: equations without a network, names of modules."""
+"""What `make docs` does beyond Markdown: equations as MathML, names of modules as code."""
 from __future__ import annotations
 
 import html
