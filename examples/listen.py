@@ -16,7 +16,7 @@ def seen(message: Identity) -> None:
 def moved(message: Transform) -> None:
     """Tell the coordinates of the modules that take part."""
     arrays = transform_to_arrays(message)                # transform is (u, u), latent_mean (m, L)
-    print(arrays.latent_mean[arrays.active].round(2).tolist(), flush=True)
+    print(arrays.latent_mean[arrays.active].astype(float).round(2).tolist(), flush=True)
 
 
 node.create_subscription(Identity, '/imn/identity', seen, 10)

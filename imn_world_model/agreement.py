@@ -4,6 +4,7 @@ import math
 import numpy as np
 from tqdm import tqdm
 
+from imn_world_model.compact import round_weights
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import observe
 from imn_world_model.winner import Strategy, exhaustive_winner
@@ -46,6 +47,22 @@ def search_agreement(network: IndependentModularNetwork, images: np.ndarray, str
             if until_settled and settled(identity, seen):
                 break
     return {'images': seen, 'identity': identity / seen, 'identity_and_subset': both / seen}
+
+
+def rounding_agreement(network: IndependentModularNetwork, images: np.ndarray
+                       ) -> tuple[float, float]:
+    """
+    Round the weights and tell how often the winner of the exhaustive search is the same.
+
+    :param network: in evaluation mode; rounded afterwards.
+    :param images: (K, S, S, 3) uint8, K at least 1.
+    :return: share of images with the same identity, and with the same modules, too.
+    """
+    before = observe(network, images, strategy=exhaustive_winner)
+    round_weights(network)
+    after = observe(network, images, strategy=exhaustive_winner)
+    same = before.identity == after.identity
+    return float(same.mean()), float((same & (before.subset == after.subset)).mean())
 
 
 def settled(agreeing: int, compared: int) -> bool:

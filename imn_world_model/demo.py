@@ -1,7 +1,5 @@
 """
-The whole path: a robot camera log, through the perception node, to identities and matrices.
-
-    python -m imn_world_model.demo
+``python -m imn_world_model.demo``: a camera log, through the node, to identities and matrices.
 
 Starts the node as a process of its own, plays the log into it through ROS topics, prints every
 answer, and leaves a recording of both output topics and a picture of what the model saw.

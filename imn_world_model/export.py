@@ -16,8 +16,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from imn_world_model.agreement import LEAST_IMAGES, MAX_IMAGES, search_agreement
+from imn_world_model.agreement import (
+    LEAST_IMAGES,
+    MAX_IMAGES,
+    rounding_agreement,
+    search_agreement,
+)
 from imn_world_model.cli import atomic_path, run_cli
+from imn_world_model.compact import round_weights
+from imn_world_model.compact_onnx import store_half
 from imn_world_model.config import to_dict
 from imn_world_model.data.frames import load_frames
 from imn_world_model.dynamics import load_flow
@@ -206,7 +213,9 @@ def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[s
                 dynamic_shapes={'image': {0: torch.export.Dim('batch', min=1)}},
                 dynamo=True, external_data=False, verbose=False)
         model = onnx.load(scratch)
-        for key, value in (metadata | {FOLDED: folded_weights(model, deployed)}).items():
+        metadata = metadata | {FOLDED: folded_weights(model, deployed)}
+        store_half(model)
+        for key, value in metadata.items():
             entry = model.metadata_props.add()
             entry.key, entry.value = key, value
         onnx.checker.check_model(model)
@@ -307,6 +316,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--false-alarms', type=float, default=FALSE_ALARM_RATE, metavar='SHARE',
                         help='share of the validation images that may pass for novel '
                              f'(default: {FALSE_ALARM_RATE})')
+    parser.add_argument('--weights', choices=('float32', 'float16'), default='float32',
+                        help='how weights are stored: float16 is half the file; they are rounded '
+                             'once and computed with in single precision')
     parser.add_argument('--keep-run', type=Path, metavar='DIR',
                         help='also keep what evaluate needs of the run, a third of its size')
     add_accelerator_option(parser)
@@ -328,6 +340,13 @@ def main(arguments: list[str] | None = None) -> None:
                         f'{", ".join(frames.labels) or "none"}')
     chosen = np.flatnonzero(frames.split == 1)[:MAX_CALIBRATION_IMAGES]
     images = frames.images[chosen]
+    if options.weights == 'float16' and len(images):
+        same = rounding_agreement(run.network, images[:MAX_IMAGES])
+        print(f'float16 weights: the identity is the same in {100 * same[0]:.2f} % of '
+              f'{min(len(images), MAX_IMAGES)} validation images, its modules too in '
+              f'{100 * same[1]:.2f} %')
+    elif options.weights == 'float16':
+        round_weights(run.network)
     search: dict[str, Any] = {'strategy': options.strategy}
     strategy: Strategy = exhaustive
     if options.strategy == 'fast':

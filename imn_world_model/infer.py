@@ -20,6 +20,7 @@ from imn_world_model.data.regions import Regions, cut, finder
 from imn_world_model.data.sources import find_sources, read_frames
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel, Winner
+from imn_world_model.shipped import shipped_model
 
 # ONNX Runtime's providers for what the other commands call accelerators.
 ACCELERATORS = {'auto': None, 'cpu': ['cpu'], 'gpu': ['cuda']}
@@ -140,7 +141,8 @@ def write_answers(model: ImnModel, sources: list[Source], topics: tuple[str, ...
 def main(arguments: list[str] | None = None) -> None:
     """Command line of offline inference."""
     parser = argparse.ArgumentParser(prog='imn_world_model.infer', description=__doc__)
-    parser.add_argument('--model', type=Path, required=True, metavar='FILE.onnx')
+    parser.add_argument('--model', type=Path, default=shipped_model(), metavar='FILE.onnx',
+                        help='that export wrote (default: the one that comes with the package)')
     parser.add_argument('--data', nargs='+', type=Path, required=True, metavar='PATH',
                         help='whatever train reads')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.jsonl')

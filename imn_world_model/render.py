@@ -1,5 +1,5 @@
 """
-Write images in the 3Dshapes file format, for those who lack the download.
+``python -m imn_world_model.render``: images in 3Dshapes' format, for those without the download.
 
     python -m imn_world_model.render --out 3dshapes.h5
     python -m imn_world_model.render --out small.h5 --count 10000 --seed 1

@@ -19,6 +19,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from imn_world_model.compact_onnx import HALF
 from imn_world_model.config import Config, from_dict
 from imn_world_model.errors import UserError
 from imn_world_model.familiarity import Familiarity
@@ -95,7 +96,8 @@ def restore(path: Path) -> Restored:
     if FOLDED not in metadata:
         raise UserError(f'{path} was exported by a version that kept no weights to learn on '
                         'from; export its run again')
-    values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    values = {item.name.removesuffix(HALF): numpy_helper.to_array(item)
+              for item in model.graph.initializer}
     with np.load(io.BytesIO(zlib.decompress(base64.b85decode(metadata[FOLDED])))) as folded:
         values |= dict(folded)
     weights = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from imn_world_model.cli import atomic_path, write_whole
+from imn_world_model.compact import halved_state
 from imn_world_model.config import Config, load_config, save_config
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.data.regions import Regions
@@ -156,7 +157,8 @@ def keep_for_evaluation(run: Run, folder: Path) -> None:
         if (run.path / DYNAMICS).exists():
             shutil.copytree(run.path / DYNAMICS, scratch / DYNAMICS)
         (scratch / CHECKPOINT).parent.mkdir()
-        weights = {f'network.{name}': value for name, value in run.network.state_dict().items()}
+        state = halved_state(run.network.state_dict())
+        weights = {f'network.{name}': value for name, value in state.items()}
         save_tensors({'state_dict': weights, 'global_step': run.step}, scratch / CHECKPOINT)
         if folder.exists():
             shutil.rmtree(folder)

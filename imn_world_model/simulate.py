@@ -1,5 +1,5 @@
 """
-Record a simulated robot camera as a rosbag2 folder (MCAP).
+``python -m imn_world_model.simulate``: a simulated robot camera's log, a rosbag2 folder (MCAP).
 
     python -m imn_world_model.simulate --out log --clips 8 --frames 20 --rate 10 --seed 1
 

@@ -15,6 +15,7 @@ from images import views
 
 from imn_world_model import pool
 from imn_world_model.combine import active_product
+from imn_world_model.compact import round_weights
 from imn_world_model.enroll import enrol, main, spread
 from imn_world_model.errors import UserError
 from imn_world_model.export import DeployedNetwork, export_onnx
@@ -72,6 +73,17 @@ def test_a_network_comes_back_from_its_file(knowing_model: Path, tmp_path: Path)
     theirs = ImnModel(tmp_path / 'fast.onnx', ['cpu']).predict(images)
     assert np.array_equal(ours[0].numpy(), theirs.identity)
     assert np.allclose(ours[-1].numpy(), theirs.strangeness, rtol=1e-3)
+
+
+def test_weights_stored_in_half_come_back_too(knowing_model: Path, tmp_path: Path) -> None:
+    source = restore(knowing_model)
+    round_weights(source.network)
+    export_onnx(source.network, tmp_path / 'half.onnx', source.metadata, np.zeros((0,)),
+                source.strategy, familiarity=source.familiarity)
+    assert (tmp_path / 'half.onnx').stat().st_size < 0.8 * knowing_model.stat().st_size
+    again = restore(tmp_path / 'half.onnx').network.state_dict()
+    for name, value in source.network.state_dict().items():
+        assert value.dtype == again[name].dtype and torch.equal(value, again[name]), name
 
 
 def test_a_file_of_before_is_refused(knowing_model: Path, tmp_path: Path) -> None:

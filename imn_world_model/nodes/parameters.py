@@ -1,7 +1,6 @@
 """Parameters of the nodes: declared with descriptions and ranges, read as a whole."""
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -9,6 +8,7 @@ from rclpy.node import Node
 
 from imn_world_model.errors import UserError
 from imn_world_model.session import PROVIDERS
+from imn_world_model.shipped import shipped_model
 
 PROVIDER_CHOICES = ('auto', *PROVIDERS)
 RELIABILITY_CHOICES = ('auto', 'best_effort', 'reliable')
@@ -178,12 +178,3 @@ def check(**changes: Any) -> None:
     """
     Settings(**{field.name: convert(field.name, changes[field.name], field.default)
                 for field in fields(Settings) if field.name in changes})
-
-
-def shipped_model() -> str:
-    """Return the path of the demo model that comes with the package, or '' if it is not there."""
-    above = Path(__file__).parents
-    # In a source tree, or where colcon and pip install it beside their lib/.
-    folders = (above[2], *(folder / 'share' / 'imn_world_model' for folder in above))
-    paths = (folder / 'export' / 'demo.onnx' for folder in folders)
-    return next((str(path) for path in paths if path.is_file()), '')
