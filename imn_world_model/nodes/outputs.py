@@ -1,7 +1,7 @@
 """Everything that the perception node publishes about images."""
 from typing import Any
 
-from imn_msgs.msg import Identity, Labels, Transform
+from imn_msgs.msg import Identity, Labels, Object, ObjectArray, Transform
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from std_msgs.msg import Header
@@ -10,7 +10,8 @@ from imn_world_model.inference import ImnModel, Winner
 from imn_world_model.nodes import vision
 from imn_world_model.nodes.debug import DebugOutputs
 from imn_world_model.nodes.messages import identity_message, transform_message
-from imn_world_model.nodes.worker import Frame
+from imn_world_model.nodes.objects import objects_message
+from imn_world_model.nodes.worker import Empty, Frame
 
 # Reliable publishers serve reliable and best-effort subscribers alike.
 RESULTS = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -32,6 +33,7 @@ class Outputs:
         self._publishers: list[Any] = []
         self._identity = self._create(Identity, 'identity', RESULTS)
         self._transform = self._create(Transform, 'transform', RESULTS)
+        self._objects = self._create(ObjectArray, 'objects', RESULTS)
         self._labels = self._create(Labels, 'labels', LATCHED)
         self._debug = DebugOutputs(node, topics, self._create, RESULTS)
         if vision.INSTALLED:
@@ -70,6 +72,18 @@ class Outputs:
             confidences = model.confidences(winner.identity_scores[row:row + 1])[0]
             self._classification.publish(vision.classification(
                 frame.header, int(winner.identity[row]), confidences))
+
+    def publish_objects(self, model: ImnModel, image: Frame | Empty,
+                        objects: list[Object]) -> None:
+        """
+        Publish all objects of an image.
+
+        :param model: that answered.
+        :param image: of which any frame will do.
+        :param objects: the largest first.
+        """
+        topic = self._topics[image.arrival.source]
+        self._objects.publish(objects_message(model, image, topic, objects))
 
     def publish_extras(self, frame: Frame, winner: Winner, row: int) -> None:
         """
