@@ -1,4 +1,5 @@
 """Objects of whole pictures over DDS: found by the node or by a detector, answered, followed."""
+import json
 import os
 import signal
 import subprocess
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 from images import header, picture, raw
 from imn_msgs.msg import Identity, ObjectArray, Transform
-from ros_graph import NodeProcess, ask, wait_until
+from ros_graph import PATIENCE, NodeProcess, ask, wait_until
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from test_proposals import moving
 
+from imn_world_model.data.images import message_to_rgb
 from imn_world_model.data.regions import Region, cut
 from imn_world_model.inference import ImnModel
+from imn_world_model.nodes.overlay import colour_of
 from imn_world_model.proposals import overlap
 
 NODE = 'imn_world_model.nodes.perception'
@@ -36,6 +39,31 @@ def detect(image):
     publisher.publish(found)
 node.create_subscription(Image, '/camera/image', detect, 10)
 rclpy.spin(node)
+"""
+# What is published in standard messages, as JSON once all of it has come.
+LISTENER = """
+import json, rclpy
+from foxglove_msgs.msg import ImageAnnotations
+from vision_msgs.msg import Detection2DArray
+rclpy.init()
+node = rclpy.create_node('listener')
+got = {}
+def detected(message):
+    if message.detections:
+        one, = message.detections
+        got['id'] = one.id, one.results[0].hypothesis.class_id, message.header.frame_id
+        got['score'] = one.results[0].hypothesis.score
+        got['box'] = [one.bbox.center.position.x, one.bbox.center.position.y, one.bbox.size_x,
+                      one.bbox.size_y]
+def annotated(message):
+    if message.points:
+        got['text'] = message.texts[0].text
+        got['points'] = [(point.x, point.y) for point in message.points[0].points]
+node.create_subscription(Detection2DArray, '/imn/detections', detected, 10)
+node.create_subscription(ImageAnnotations, '/imn/annotations', annotated, 10)
+while len(got) < 5:
+    rclpy.spin_once(node, timeout_sec=0.1)
+print(json.dumps(got), flush=True)
 """
 
 
@@ -104,6 +132,25 @@ def test_node_finds_and_follows_two_things_by_itself(graph, start, tiny_model):
         assert first.identity == answer.objects[0].image_identity
     assert len(tracks) == 2                           # a number each
     assert [found.seen for found in answers[-1].objects] == [answers[-1].objects[0].seen] * 2
+
+
+def test_debug_image_shows_the_picture_with_boxes_and_names(graph, start, tiny_model):
+    start(model=tiny_model, image_topics=['/camera/image'], regions='topic',
+          region_topics=['/camera/box'])
+    arrays = graph.collect(ObjectArray, '/imn/objects')
+    shown = graph.collect(Image, '/imn/debug_image')
+    publisher = graph.publisher(Image, '/camera/image')
+    graph.publisher(RegionOfInterest, '/camera/box').publish(
+        RegionOfInterest(x_offset=8, y_offset=4, width=20, height=30))
+    found, debug = ask(publisher, [arrays, shown], photo, 'look')
+    seen = message_to_rgb(debug)
+    assert seen.shape == (284, 379 + 512, 3)
+    scale = 284 / 48
+    plain = np.repeat(np.repeat(picture(1), 6, 0), 6, 1)
+    colour = colour_of(found.objects[0].track)
+    for x, y in ((8, 20), (28, 20), (18, 34)):        # left, right and lower edge of the box
+        np.testing.assert_allclose(seen[round(y * scale), round(x * scale)], colour, atol=40)
+    np.testing.assert_allclose(seen[round(42 * scale), round(60 * scale)], plain[252, 360], atol=5)
 
 
 def test_without_regions_the_whole_picture_is_the_object(graph, start, tiny_model):
@@ -176,8 +223,6 @@ def test_wrong_topics_of_boxes_are_told(graph, start, tiny_model):
 
 def test_model_learnt_from_regions_asks_for_them_and_is_content_with_them(
         graph, start, tiny_model, tmp_path):
-    import json
-
     import onnx
     model = onnx.load(tiny_model)
     for entry in model.metadata_props:
@@ -195,23 +240,35 @@ def test_model_learnt_from_regions_asks_for_them_and_is_content_with_them(
 
 def test_detections_of_a_detector_are_answered_where_vision_msgs_is_installed(
         graph, workspace, tiny_model):
-    def run(*words):
+    def run(*words, **options):
         return subprocess.Popen(
             ['bash', '-c', f'. {workspace}/install/setup.bash && exec "$@"', 'bash',
-             sys.executable, *words], cwd=workspace, start_new_session=True,
-            env={**os.environ, 'AMENT_PREFIX_PATH': sys.prefix, 'OMP_NUM_THREADS': '1'})
+             sys.executable, *words], cwd=workspace, start_new_session=True, text=True,
+            env={**os.environ, 'AMENT_PREFIX_PATH': sys.prefix, 'OMP_NUM_THREADS': '1'}, **options)
 
     node = run('-m', NODE, '--ros-args', '-p', f'model:={tiny_model}', '-p',
                'image_topics:=/camera/image', '-p', 'regions:=topic', '-p',
                'region_topics:=/boxes')
     detector = run('-c', DETECTOR)
+    listener = run('-c', LISTENER, stdout=subprocess.PIPE)
     try:
         answers = [graph.collect(kind, f'/imn/{name}') for kind, name in
                    ((ObjectArray, 'objects'), (Identity, 'identity'), (Transform, 'transform'))]
         publisher = graph.publisher(Image, '/camera/image', subscribers=2)
-        assert_tells(*ask(publisher, answers, photo, 'seen'), tiny_model, BOX)
+        told = ask(publisher, answers, photo, 'seen')
+        assert_tells(*told, tiny_model, BOX)
+        wait_until(lambda: publisher.publish(photo('seen again'))
+                   or listener.poll() is not None, 'the standard messages')
+        got = json.loads(listener.communicate(timeout=PATIENCE)[0])
         assert ask(publisher, answers[:1], photo, 'nothing')[0].objects == []
     finally:
-        for process in (node, detector):
+        for process in (node, detector, listener):
             process.send_signal(signal.SIGKILL)
             process.wait()
+    first = told[0].objects[0]
+    assert got['id'][:2] == [str(first.track), str(first.identity)]
+    assert got['id'][2].startswith('seen')
+    assert got['score'] == pytest.approx(first.confidence)
+    assert got['box'] == [18.0, 19.0, 20.0, 30.0]
+    assert got['points'] == [[8, 4], [28, 4], [28, 34], [8, 34]]
+    assert got['text'] == f'{first.track} {first.label} {first.confidence:.2f}'

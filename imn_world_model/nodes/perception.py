@@ -245,13 +245,15 @@ class PerceptionNode(LifecycleNode):
                                [now - first.arrival.received for first in firsts], inference)
         tracks = [objects.follow(self._followers[first.arrival.source], first.header, frames,
                                  winner, rows) for rows, first in zip(images, firsts)]
+        told = []
         for rows, first, of in zip(images, firsts, tracks):
-            outputs.publish_objects(model, first, [
-                objects.object_message(model, frames[row], winner, row, track)
-                for row, track in zip(rows, of)])
+            found = [objects.object_message(model, frames[row], winner, row, track)
+                     for row, track in zip(rows, of)]
+            outputs.publish_objects(model, first, found)
+            told.append(found)
         try:
-            for rows, first in zip(images, firsts):
-                outputs.publish_extras(first, winner, rows[0])
+            for rows, first, found in zip(images, firsts, told):
+                outputs.publish_extras(first, winner, rows[0], found)
         # The answers are out; a picture for people to look at must not make them count as bad.
         except Exception as error:
             if self._health.may_log('debug_image', 'extras') is not None:
