@@ -25,6 +25,8 @@ SAME, OTHER = 12.0, 12.0
 DEVIATIONS, WILD = 1.5, 20.0
 # Weight of a kept picture where an object was in it.
 COVERED = 0.15
+# The same where the object is proven, before a camera at rest: its place is not its ground.
+COVERED_FOR_SURE = 0.02
 # Weight of a kept picture in which colours alone told objects.
 BY_COLOUR = 0.2
 # Share of pixels that the past must explain, or the camera looks elsewhere; share of the picture
@@ -33,6 +35,8 @@ EXPLAINED, KNOWN = 0.4, 0.5
 # A picture is kept when the camera has moved by this share of its side, or when of the objects'
 # pixels less than this share are the same.
 MOVED, UNCHANGED = 0.02, 0.8
+# Share of an object's pixels behind which free background is known, for it to be proven.
+PROVEN = 0.25
 # Pixels: gaps that are closed, how far an outline may lie beyond what moved, specks of it.
 GAP, BEYOND, SPECK = 5, 7, 3
 GRABCUT_ROUNDS = 2
@@ -61,12 +65,14 @@ class Kept:
 
     :param picture: (h, w, 3) uint8.
     :param objects: (h, w) uint8, 255 where objects are.
+    :param proven: (h, w) uint8, 255 where objects are that something has moved or come to be.
     :param place: (3, 3), from its pixels to those of the newest kept picture.
     :param weight: where no object was.
     """
 
     picture: np.ndarray
     objects: np.ndarray
+    proven: np.ndarray
     place: np.ndarray
     weight: float = 1.0
 
@@ -79,13 +85,17 @@ class Background:
     :param level: (h, w, 3) float32, grey levels.
     :param known: (h, w) float32, how much of the past it rests on; 0 for nothing.
     :param deviation: (h, w) float32, mean deviation of the kept pictures from it.
+    :param free: (h, w) float32, the same of pictures without an object there.
     :param objects: (h, w) uint8, 255 where the past has seen nothing but objects.
+    :param proven: (h, w) uint8, as of the newest kept picture.
     """
 
     level: np.ndarray
     known: np.ndarray
     deviation: np.ndarray
+    free: np.ndarray
     objects: np.ndarray
+    proven: np.ndarray
 
 
 class Proposals:
@@ -109,10 +119,10 @@ class Proposals:
         place = self._follow(picture)
         if place is None:
             self._past, self._background = [], None
-        excess, seed, carried = self._differs(picture, place)
-        found = outline(picture, seed, carried)
+        excess, seed, near = self._differs(picture, place)
+        found = outline(picture, seed, near)
         if place is None or self._has_changed(found, place):
-            self._keep(picture, found, place)
+            self._keep(picture, found, self._proven(found, excess, place), place)
         return _objects(found, excess, rgb.shape[1] / sides[0], rgb.shape[0] / sides[1])
 
     def _follow(self, picture: np.ndarray) -> np.ndarray | None:
@@ -178,13 +188,26 @@ class Proposals:
         both, either = (before & found).sum(), (before | found).sum()
         return bool(both < UNCHANGED * either)
 
-    def _keep(self, picture: np.ndarray, found: np.ndarray, place: np.ndarray | None) -> None:
+    def _proven(self, found: np.ndarray, excess: np.ndarray, place: np.ndarray | None
+                ) -> np.ndarray:
+        """:return: (h, w) uint8, the objects that free background is known to lie behind."""
+        if place is None or self._background is None:
+            return np.zeros(found.shape, np.uint8)
+        sure = (excess > OTHER) & (_moved(self._background.free, place) >= BY_COLOUR / 2)
+        sure |= _moved(self._background.proven, place) > 127
+        count, label = cv2.connectedComponents(found.astype(np.uint8))
+        size = np.bincount(label.ravel(), minlength=count)
+        share = np.bincount(label.ravel(), sure.ravel(), minlength=count) / np.maximum(size, 1)
+        return np.where(found & (share >= PROVEN)[label], 255, 0).astype(np.uint8)
+
+    def _keep(self, picture: np.ndarray, found: np.ndarray, proven: np.ndarray,
+              place: np.ndarray | None) -> None:
         """Remember a picture, and what the background is with it."""
         weight = BY_COLOUR if place is None else 1.0
         for each in self._past:
             each.place = place @ each.place
         objects = cv2.dilate(found.astype(np.uint8) * 255, np.ones((GAP, GAP), np.uint8))
-        self._past = [*self._past[1 - KEPT:], Kept(picture, objects, np.eye(3), weight)]
+        self._past = [*self._past[1 - KEPT:], Kept(picture, objects, proven, np.eye(3), weight)]
         self._background = laid_over(self._past)
 
 
@@ -198,6 +221,7 @@ def laid_over(past: list[Kept]) -> Background:
     height, width = picture.shape[:2]
     level = np.empty((len(past), height, width, 3), np.float32)
     weight = np.empty((len(past), height, width), np.float32)
+    rest = all(_shift(each.place, width, height) < MOVED * width for each in past)
     covered_always = np.ones((height, width), bool)
     for k, each in enumerate(past):
         moved = _moved(each.picture, each.place)
@@ -206,6 +230,8 @@ def laid_over(past: list[Kept]) -> Background:
         covered = _moved(each.objects, each.place) > 0
         covered_always &= covered | ~seen
         weight[k] = np.where(seen, np.where(covered, COVERED, each.weight), 0.0)
+        if rest:
+            weight[k][covered & (each.proven > 0)] = COVERED_FOR_SURE
     half = width // 2, height // 2
     coarse = [cv2.resize(each, half, interpolation=cv2.INTER_AREA) for each in level]
     share = [cv2.resize(each, half, interpolation=cv2.INTER_NEAREST) for each in weight]
@@ -222,13 +248,17 @@ def laid_over(past: list[Kept]) -> Background:
     near = np.stack([_alike(each, chosen) for each in level]) * weight
     known = near.sum(0)
     mean = np.einsum('kyx,kyxc->yxc', near, level) / np.maximum(known, 1e-6)[..., None]
-    rest = all(_shift(each.place, width, height) < MOVED * width for each in past)
     hidden = covered_always & (known > 0) & rest
+    if len(past) == KEPT:
+        # So much has moved meanwhile: what never did is no object.
+        hidden &= past[-1].proven > 0
     mean = mean.astype(np.float32)
     deviation = np.stack([_most(cv2.absdiff(each, mean)).clip(0.0, WILD) for each in level])
     free = np.where(weight > COVERED, weight, 0.0)
     deviation = (deviation * free).sum(0) / np.maximum(free.sum(0), 1e-6)
-    return Background(mean, known, deviation, hidden.astype(np.uint8) * 255)
+    open_to_view = (near * (weight > COVERED)).sum(0)
+    return Background(mean, known, deviation, open_to_view, hidden.astype(np.uint8) * 255,
+                      past[-1].proven)
 
 
 def outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray) -> np.ndarray:

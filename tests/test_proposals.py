@@ -105,6 +105,28 @@ def test_thing_that_stops_before_a_camera_at_rest_stays_an_object():
     assert found_share(proposals, stays) == 1.0
 
 
+def test_what_colours_mistook_for_an_object_is_forgotten_once_enough_has_moved():
+    picture, proposals = view(table(), 200, 150), Proposals()
+    shown = [(put(picture, (20 + 18 * k, 30, 50, 50), RED, k), [(20 + 18 * k, 30, 50, 50)])
+             for k in range(14)]
+    assert len(proposals(shown[0][0])) > 1
+    found_share(proposals, shown[1:10])
+    assert found_share(proposals, shown[10:]) == 1.0
+
+
+def test_thing_that_came_and_stays_is_an_object_however_much_another_moves():
+    picture, proposals = view(table(), 100, 80), Proposals()
+    stays = (230, 140, 50, 60)
+    for k in range(40):
+        moves = (30 + 14 * (k % 9), 50, 40, 40)
+        shown = put(picture, moves, RED, k)
+        if k >= 3:
+            shown = put(shown, stays, BLUE, k)
+        found = [region.box for region in proposals(shown)]
+        if k >= 8:
+            assert scenes.matched(found, [moves, stays]) == (2, 2, 2), k
+
+
 def test_nothing_is_found_once_the_thing_has_gone_even_in_other_light():
     picture, proposals = view(table(), 100, 80), Proposals()
     for k in range(8):
