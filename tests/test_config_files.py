@@ -1,4 +1,4 @@
-"""What config/ holds: every parameter is there, and layouts show topics that the node publishes."""
+"""What config/ holds: all parameters; layouts show topics that the node publishes."""
 import json
 import re
 from dataclasses import fields
