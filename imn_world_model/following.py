@@ -16,6 +16,7 @@ from scipy.linalg import block_diag
 from scipy.optimize import linear_sum_assignment
 
 from imn_world_model.data.regions import Box
+from imn_world_model.overlaps import generalized_overlap
 
 # Cost of another identity, and of an area e times as large, beside (1 - generalized overlap) / 2;
 # the cost that is too much.
@@ -142,19 +143,6 @@ class _Track:
 
     def _identity(self) -> int:
         return max(self._votes, key=self._votes.__getitem__)
-
-
-def generalized_overlap(one: Box, other: Box) -> float:
-    """:return: overlap in [0, 1] less the share of the common hull that neither covers."""
-    low = np.minimum(one[:2], other[:2])
-    high = np.maximum((one[0] + one[2], one[1] + one[3]), (other[0] + other[2],
-                                                           other[1] + other[3]))
-    inner = (np.minimum((one[0] + one[2], one[1] + one[3]), (other[0] + other[2],
-                                                             other[1] + other[3]))
-             - np.maximum(one[:2], other[:2])).clip(0.0)
-    both, hull = float(inner.prod()), float((high - low).prod())
-    either = one[2] * one[3] + other[2] * other[3] - both
-    return both / max(either, 1e-9) - (hull - either) / max(hull, 1e-9)
 
 
 def _middle(box: Box) -> np.ndarray:

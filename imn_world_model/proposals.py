@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from imn_world_model.data.regions import Box, Region
+from imn_world_model.data.regions import Region
 
 # Pictures are looked at with as many pixels along their longer side.
 LOOK_SIDE = 160
@@ -40,6 +40,8 @@ PROVEN = 0.25
 # Pixels: gaps that are closed, how far an outline may lie beyond what moved, specks of it.
 GAP, BEYOND, SPECK = 5, 7, 3
 GRABCUT_ROUNDS = 2
+# An outline is drawn anew when more than this share of what differs is not the same.
+SETTLED = 0.05
 # Pixels about all that may be an object, from which the background's colours are learnt.
 AROUND = 12
 # An outline of less than this share of what moved is none.
@@ -104,6 +106,8 @@ class Proposals:
     def __init__(self) -> None:
         self._past: list[Kept] = []
         self._background: Background | None = None
+        # Place, what differed and the outline, when an outline was drawn last.
+        self._drawn: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def __call__(self, rgb: np.ndarray) -> list[Region]:
@@ -118,9 +122,9 @@ class Proposals:
         picture = cv2.resize(rgb, sides, interpolation=cv2.INTER_AREA)
         place = self._follow(picture)
         if place is None:
-            self._past, self._background = [], None
+            self._past, self._background, self._drawn = [], None, None
         excess, seed, near = self._differs(picture, place)
-        found = outline(picture, seed, near)
+        found = self._outline(picture, seed, near, place)
         if place is None or self._has_changed(found, place):
             self._keep(picture, found, self._proven(found, excess, place), place)
         return _objects(found, excess, rgb.shape[1] / sides[0], rgb.shape[0] / sides[1])
@@ -179,6 +183,20 @@ class Proposals:
         near = cv2.dilate(seed, np.ones((side, side), np.uint8)) > 0
         return excess, seed > 0, near
 
+    def _outline(self, picture: np.ndarray, seed: np.ndarray, near: np.ndarray,
+                 place: np.ndarray | None) -> np.ndarray:
+        """:return: (h, w) bool; the newest outline still holds where next to nothing moved."""
+        at = np.eye(3) if place is None else place
+        if place is not None and self._drawn is not None:
+            before, kept, found = self._drawn
+            height, width = seed.shape
+            differs = (seed ^ kept).sum() > SETTLED * (seed | kept).sum()
+            if not differs and _shift(at @ np.linalg.inv(before), width, height) < 1.0:
+                return found
+        found = outline(picture, seed, near)
+        self._drawn = at, seed, found
+        return found
+
     def _has_changed(self, found: np.ndarray, place: np.ndarray) -> bool:
         """:return: whether a picture tells more than the newest kept one."""
         height, width = found.shape
@@ -209,6 +227,8 @@ class Proposals:
         objects = cv2.dilate(found.astype(np.uint8) * 255, np.ones((GAP, GAP), np.uint8))
         self._past = [*self._past[1 - KEPT:], Kept(picture, objects, proven, np.eye(3), weight)]
         self._background = laid_over(self._past)
+        if self._drawn is not None:
+            self._drawn = np.eye(3), *self._drawn[1:]
 
 
 def laid_over(past: list[Kept]) -> Background:
@@ -321,15 +341,6 @@ def _by_colour(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     near = np.zeros((height, width), bool)
     near[2:-2, 2:-2] = True
     return clear, seed > 0, near
-
-
-def overlap(one: Box, other: Box) -> float:
-    """:return: intersection over union of two boxes (x, y, width, height), in [0, 1]."""
-    across = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    down = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    both = max(0.0, across) * max(0.0, down)
-    either = one[2] * one[3] + other[2] * other[3] - both
-    return both / either if either > 0 else 0.0
 
 
 def _objects(found: np.ndarray, excess: np.ndarray, across: float, down: float) -> list[Region]:

@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from imn_world_model.following import MISSED, Follower, generalized_overlap
+from imn_world_model.following import MISSED, Follower
+from imn_world_model.overlaps import generalized_overlap
 
 
 def numbers(answers):
@@ -80,5 +81,5 @@ def test_track_ends_and_numbers_are_not_used_again():
 def test_something_far_away_or_of_other_size_is_another_track():
     follower = Follower()
     follower.update(0.0, [(10, 10, 20, 20)], [0], [1.0])
-    far, large = (250, 200, 20, 20), (0, 0, 300, 200)
+    far, large = (250, 200, 20, 20), (0, 0, 640, 480)
     assert numbers(follower.update(0.1, [far, large], [0, 0], [1.0, 1.0])) == [2, 3]

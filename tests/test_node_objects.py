@@ -17,7 +17,7 @@ from imn_world_model.data.images import message_to_rgb
 from imn_world_model.data.regions import Region, cut
 from imn_world_model.inference import ImnModel
 from imn_world_model.nodes.overlay import colour_of
-from imn_world_model.proposals import overlap
+from imn_world_model.overlaps import overlap
 
 NODE = 'imn_world_model.nodes.perception'
 BOX = (8.0, 4.0, 20.0, 30.0)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
+from imn_world_model import proposals as proposals_file
 from imn_world_model.bench import scenes
 from imn_world_model.data.regions import Box
 from imn_world_model.errors import UserError
+from imn_world_model.overlaps import overlap
 from imn_world_model.photographs import texture
-from imn_world_model.proposals import LOOK_SIDE, Proposals, overlap
+from imn_world_model.proposals import LOOK_SIDE, Proposals, outline
 
 WIDTH, HEIGHT = 320, 240
 RED, BLUE = (190, 40, 40), (40, 60, 190)
@@ -125,6 +127,21 @@ def test_thing_that_came_and_stays_is_an_object_however_much_another_moves():
         found = [region.box for region in proposals(shown)]
         if k >= 8:
             assert scenes.matched(found, [moves, stays]) == (2, 2, 2), k
+
+
+def test_outlines_are_drawn_anew_only_when_something_moved(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(proposals_file, 'outline', lambda *words: drawn.append(1) or draw(*words))
+    picture, proposals = view(table(), 100, 80), Proposals()
+    draw, counts = outline, []
+    for k in range(40):
+        box = (30 + 14 * (min(k, 10) + max(0, k - 34)), 90, 50, 50)
+        found, = proposals(put(picture, box, RED, k))
+        assert overlap(found.box, box) >= 0.8
+        counts.append(len(drawn))
+    assert counts[10] == 11                           # each moved
+    assert counts[34] <= 13                           # at rest
+    assert counts[39] - counts[34] == 5
 
 
 def test_nothing_is_found_once_the_thing_has_gone_even_in_other_light():

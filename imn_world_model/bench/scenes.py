@@ -16,7 +16,8 @@ from imn_world_model.data.raw import Source, SourceReport
 from imn_world_model.data.regions import Box, Regions, finder
 from imn_world_model.data.sources import find_sources, read_frames
 from imn_world_model.errors import UserError
-from imn_world_model.proposals import Proposals, overlap
+from imn_world_model.overlaps import overlap
+from imn_world_model.proposals import Proposals
 
 TRUTH = '/ground_truth'
 TOPICS = ('/camera/*',)
