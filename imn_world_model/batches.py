@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from imn_world_model.augment import common_hues, flip, move, recolor
-from imn_world_model.config import Config
+from imn_world_model.config import Config, TrainConfig
 from imn_world_model.cutout import along, covered
 from imn_world_model.data.frames import ImageRows
 from imn_world_model.errors import UserError
@@ -169,6 +169,39 @@ class RecognizerViews:
                     mask)
 
 
+class Changes:
+    """
+    What a view may change about an image: colours, size, place, side, as the preset says.
+
+    :param images: (N, S, S, 3) uint8 training images; tell which hues stay.
+    :param config: training options.
+    """
+
+    def __init__(self, images: ImageRows, config: TrainConfig) -> None:
+        self.images, self.config = images, config
+        self.kept_hues: np.ndarray | None = None
+        if config.recolor:
+            self.kept_hues = common_hues(sample(images, HUE_SAMPLE, config.seed))
+
+    def view(self, row: int, seed: tuple[int, ...]) -> np.ndarray:
+        """:return: (S, S, 3) uint8, an image with its own changes."""
+        config, image = self.config, self.images[row]
+        if not (config.recolor or config.zoom or config.shift or config.flip):
+            return np.asarray(image)
+        rng = np.random.default_rng(seed)
+        view = np.ascontiguousarray(image)
+        if config.recolor:
+            view = recolor(view, rng, self.kept_hues)
+        if config.zoom or config.shift:
+            view = move(view, config.zoom, config.shift, rng)
+        return flip(view, rng) if config.flip else view
+
+    def make(self, rows: np.ndarray, seed: tuple[int, ...]) -> Tensor:
+        """:return: (B, 3, S, S) float32 in [0, 1], a view of each of the images (B,)."""
+        views = np.stack([self.view(row, (*seed, i)) for i, row in enumerate(rows)])
+        return torch.from_numpy(views).permute(0, 3, 1, 2).contiguous().float() / 255.0
+
+
 class Batches(Dataset):
     """
     Batches of grouped views; item ``step`` is that step's batch.
@@ -205,9 +238,7 @@ class Batches(Dataset):
         _, self.start, self.length = np.unique(clip[self.order], return_index=True,
                                                return_counts=True)
         self.views = views
-        self.kept_hues: np.ndarray | None = None
-        if train.recolor:
-            self.kept_hues = common_hues(sample(images, HUE_SAMPLE, train.seed))
+        self.changes = Changes(images, train)
         self.subspaces: IndependentSubspaces | None = None
         if train.subspace_steps:
             self.subspaces = IndependentSubspaces(
@@ -235,8 +266,7 @@ class Batches(Dataset):
         rng = np.random.default_rng((config.seed, step))
         chosen = self._choose(rng)
         mine = np.array_split(np.arange(len(chosen)), self.world_size)[self.rank]
-        views = np.stack([self._view(self.images[chosen[i]], (config.seed, step, i))
-                          for i in mine])
+        views = np.stack([self.changes.view(chosen[i], (config.seed, step, i)) for i in mine])
         image = torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()
         image = image.float() / 255.0
         times = image.shape[-1] // self.image_size
@@ -265,16 +295,3 @@ class Batches(Dataset):
             again = length < config.views
             chosen.append(start + rng.choice(length, size=config.views, replace=bool(again)))
         return self.order[np.concatenate(chosen)]
-
-    def _view(self, image: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
-        """:return: (S, S, 3) uint8, the image with its own augmentation."""
-        config = self.config
-        if not (config.recolor or config.zoom or config.shift or config.flip):
-            return np.asarray(image)
-        rng = np.random.default_rng(seed)
-        view = np.ascontiguousarray(image)
-        if config.recolor:
-            view = recolor(view, rng, self.kept_hues)
-        if config.zoom or config.shift:
-            view = move(view, config.zoom, config.shift, rng)
-        return flip(view, rng) if config.flip else view

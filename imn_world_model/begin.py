@@ -111,7 +111,7 @@ def interrupted(folder: Path, settings: list[str], given: argparse.Namespace) ->
     if config.train.steps < run.step:
         raise UserError(f'{folder} has done {run.step} steps, train.steps is '
                         f'{config.train.steps}; give more with --set train.steps=NUMBER')
-    if config.model.recognizer != 'none' and not (folder / DISCOVERY).exists():
+    if config.discovers and not (folder / DISCOVERY).exists():
         raise UserError(f'{folder / DISCOVERY} is missing; restore it, or train a new run')
     asked = frame_options(given, run.data_options)
     for flag, value in FLAGS.items():

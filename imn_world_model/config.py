@@ -188,6 +188,8 @@ class TrainConfig:
     :param trial_steps: steps of each trial before that: are objects turned any way?
     :param clip_batch: images per such step, over all devices.
     :param clip_rate: peak rate of AdamW in these steps.
+    :param naming_steps: steps after all others in which the recognizer alone learns to name single
+        images as the clips they are from are named, see :mod:`votes`; 0 for never.
     :param photo: whether the recognizer learns from views made for photographs
         (:mod:`photographs`): turned, zoomed, shifted, in other light, before other backgrounds.
     :param search: ``exhaustive`` decodes all P*n candidates; ``fast`` looks at all of them with
@@ -222,6 +224,7 @@ class TrainConfig:
     trial_steps: int = 0
     clip_batch: int = 64
     clip_rate: float = 2e-3
+    naming_steps: int = 0
     photo: bool = False
     search: Literal['exhaustive', 'fast'] = 'fast'
     subspace_steps: int = 0
@@ -247,12 +250,17 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise UserError(f'train.{name} is {getattr(self, name)}; it must be at least 1')
         for name in ('clip_steps', 'trial_steps', 'subspace_steps', 'single_identity_steps',
-                     'all_modules_steps', 'revive_every', 'restart_every', 'workers', 'seed'):
+                     'all_modules_steps', 'revive_every', 'restart_every', 'naming_steps',
+                     'workers', 'seed'):
             if getattr(self, name) < 0:
                 raise UserError(f'train.{name} is {getattr(self, name)}; it must be at least 0')
         for name in ('learning_rate', 'decoder_rate', 'clip_rate'):
             if not getattr(self, name) > 0:
                 raise UserError(f'train.{name} is {getattr(self, name)}; it must be above 0')
+        if self.naming_steps and self.share != 'clip':
+            raise UserError("train.naming_steps is above 0 but train.share is "
+                            f"'{self.share}'; images take their names from clips: set one of "
+                            'the two')
         if self.clip_batch < 2:
             raise UserError(f'train.clip_batch is {self.clip_batch}; the recognizer compares '
                             'images, give at least 2')
@@ -265,6 +273,19 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.train.naming_steps and self.model.recognizer == 'none':
+            raise UserError('train.naming_steps is above 0 but model.recognizer is none; set '
+                            'model.recognizer=conv, or train.naming_steps=0')
+        if self.train.naming_steps and self.model.num_identities == AUTO:
+            raise UserError("model.num_identities is 'auto', which takes clips that are grouped "
+                            'first; use the preset objects, or give a number')
+
+    @property
+    def discovers(self) -> bool:
+        """Whether training begins with :mod:`discovery`: clips are named before all else."""
+        return self.model.recognizer != 'none' and not self.train.naming_steps
 
 
 # What a picture of a quarter of the pixels needs.
@@ -296,12 +317,14 @@ _CLIPS = Config(
 # recoloured (but for the place), zoomed, shifted and mirrored. What so differs within a group
 # cannot be in the identity, which may then come apart early, before the shape is in the
 # coordinates. More varies than in 3Dshapes, and most of it is worth few pixels: more coordinates,
-# at a lower KL weight.
-_LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=3),
+# at a lower KL weight. A whole clip is named better than one of its frames: in the end a
+# recognizer learns from the clips' names.
+_LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=3, recognizer='conv'),
                loss=replace(_CLIPS.loss, kl_weight=5.0, kl_weight_split=3.0, kl_weight_end=0.3,
-                            radius_weight=0.0),
+                            radius_weight=0.0, recognition_weight=20.0),
                train=replace(_CLIPS.train, subspace_steps=0, single_identity_steps=800,
-                             revive_every=400, recolor=True, zoom=0.25, shift=0.08, flip=True))
+                             revive_every=400, recolor=True, zoom=0.25, shift=0.08, flip=True,
+                             naming_steps=1500))
 # Single images: the views of a group are augmentations of one image. None changes the object's
 # size in the room: it must be in the coordinates when identities come apart, if only in a radius.
 _SINGLE = replace(_CLIPS, loss=replace(_CLIPS.loss, radius_weight=0.0),
@@ -322,7 +345,8 @@ _OBJECTS = replace(
                   turn='auto', recognizer_components=50),
     loss=replace(_LOG.loss, recognition_weight=20.0, image_tail=0.5),
     train=replace(_LOG.train, steps=1000, batch_size=32, clip_steps=1500, trial_steps=200,
-                  photo=True, single_identity_steps=0, all_modules_steps=400,
+                  naming_steps=0, photo=True, single_identity_steps=0,
+                  all_modules_steps=400,
                   restart_every=0, balance=0.0, recolor=False, zoom=0.0, shift=0.0, flip=False))
 # The same over features that were learnt from a million labelled photographs, not from the logs.
 _OBJECTS_PRETRAINED = replace(

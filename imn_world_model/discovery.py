@@ -16,10 +16,8 @@ from typing import Any, NamedTuple
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import TQDMProgressBar
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
 
 from imn_world_model.augment import common_hues
 from imn_world_model.batches import HUE_SAMPLE, RecognizerViews, Turned, sample
@@ -28,18 +26,11 @@ from imn_world_model.config import Config
 from imn_world_model.data.frames import ImageRows
 from imn_world_model.errors import UserError
 from imn_world_model.grouping import group
+from imn_world_model.names import learn_names
 from imn_world_model.photographs import Backgrounds
-from imn_world_model.recognition import (
-    TEMPERATURE,
-    Recognizer,
-    pretrained_body,
-    pretrained_features,
-)
+from imn_world_model.recognition import Recognizer, pretrained_body, pretrained_features
 
 FILE = 'recognition.pt'
-# Share of the probability that goes to all clips alike, against overconfidence.
-SMOOTHING = 0.1
-WEIGHT_DECAY = 0.02
 # Frames of a clip that are looked at to group it.
 FRAMES_LOOKED_AT = 32
 BATCH = 256
@@ -102,75 +93,6 @@ class Discovery:
         except Exception as error:                    # damage shows in many ways
             raise UserError(f'{path} cannot be read ({type(error).__name__}); remove the run '
                             'folder and train again') from error
-
-
-class NameLearner(lightning.LightningModule):
-    """
-    Training of the recognizer alone: whose view is this?
-
-    :param recognizer: to be trained.
-    :param signature: (K, learnt d), what the views of each name look like, to begin with.
-    :param config: the whole run.
-    :param steps: of this training.
-    """
-
-    def __init__(self, recognizer: Recognizer, signature: Tensor, config: Config,
-                 steps: int) -> None:
-        super().__init__()
-        self.recognizer, self.steps, self.rate = recognizer, steps, config.train.clip_rate
-        self.signature = nn.Parameter(signature.clone())
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """:return: cross-entropy of the names, nats."""
-        features = self.recognizer.learnt(batch['image'])
-        logits = features @ F.normalize(self.signature, dim=1).T / TEMPERATURE
-        loss = F.cross_entropy(logits, batch['name'], label_smoothing=SMOOTHING)
-        if not torch.isfinite(loss):
-            raise UserError(f'the loss is not finite at step {self.global_step} of the clips; '
-                            'lower train.clip_rate')
-        self.log('clip_loss', loss, prog_bar=True)
-        return loss
-
-    def configure_optimizers(self) -> Any:
-        """AdamW under a one-cycle schedule."""
-        learnt = [value for value in self.parameters() if value.requires_grad]
-        optimizer = torch.optim.AdamW(learnt, lr=self.rate, weight_decay=WEIGHT_DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.rate, total_steps=self.steps + 1)
-        return {'optimizer': optimizer,
-                'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
-
-
-class NameBatches(Dataset):
-    """
-    Batches of views with their names; item ``step`` is that step's batch.
-
-    :param views: makes the views.
-    :param rows: (N,) image numbers.
-    :param name: (N,) of those images, from 0 on.
-    :param config: the whole run.
-    :param steps: of this training.
-    :param rank: this process.
-    :param world_size: number of processes.
-    """
-
-    def __init__(self, views: RecognizerViews, rows: np.ndarray, name: np.ndarray, config: Config,
-                 steps: int, rank: int = 0, world_size: int = 1) -> None:
-        self.views, self.rows, self.name, self.steps = views, rows, name, steps
-        self.config, self.rank, self.world_size = config.train, rank, world_size
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """:return: ``image`` as :meth:`RecognizerViews.make` gives it, ``name`` (B,) int64."""
-        rng = np.random.default_rng((self.config.seed, 1, step))
-        count = min(self.config.clip_batch, len(self.rows))
-        chosen = rng.choice(len(self.rows), count, replace=False)
-        mine = np.array_split(chosen, self.world_size)[self.rank]
-        seed = (self.config.seed, 1, step, self.rank)
-        return {'image': self.views.make(self.rows[mine], seed),
-                'name': torch.from_numpy(self.name[mine])}
 
 
 class Discoverer:
@@ -264,19 +186,9 @@ class Discoverer:
             recognizer = Recognizer(self.config.model)
             some = sample(views.images, SMALL_SAMPLE, self.config.train.seed)
             recognizer.fit(torch.from_numpy(some).movedim(-1, 1).float() / 255.0)
-        learner = NameLearner(recognizer, signature[:, :self.config.model.recognizer_features],
-                              self.config, steps)
-        trainer = lightning.Trainer(
-            max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
-            enable_model_summary=False, enable_progress_bar=self.progress,
-            use_distributed_sampler=False,
-            callbacks=[TQDMProgressBar()] if self.progress else [], **self.hardware)
-        batches = NameBatches(views, rows, name, self.config, steps, trainer.global_rank,
-                              trainer.world_size)
-        trainer.fit(learner.train(), DataLoader(batches, batch_size=None, shuffle=False,
-                                                num_workers=self.config.train.workers))
-        recognizer = learner.recognizer.cpu().eval()
-        learnt = F.normalize(learner.signature.detach().cpu(), dim=1)
+        recognizer, learnt = learn_names(
+            recognizer, signature[:, :self.config.model.recognizer_features], views, rows, name,
+            self.config, steps, self.hardware, self.progress)
         return recognizer, with_components(learnt, recognizer, views.images, rows, name)
 
 

@@ -57,6 +57,13 @@ class Learner(lightning.LightningModule):
             self.clips = ClipMemory(len(discovery.identity), config.model.num_identities)
             self.clips.begin(discovery.identity, CLIP_LEAD * config.loss.recognition_weight)
 
+    def load_state_dict(self, state_dict: Any, *options: Any, **more: Any) -> Any:
+        """Take weights over; a recognizer that came after them (:mod:`votes`) will come again."""
+        if self.network.recognizer is None:
+            state_dict = {name: value for name, value in state_dict.items()
+                          if not name.startswith('network.recognizer.')}
+        return super().load_state_dict(state_dict, *options, **more)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Find the winners, then let them learn. :return: the mean loss."""
         step, train, image = self.global_step, self.config.train, batch['image']

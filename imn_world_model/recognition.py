@@ -10,6 +10,7 @@ matrices still see no image.
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,9 +48,12 @@ class Recognizer(nn.Module):
 
     small_mean: Tensor
     small_axes: Tensor
+    centre: Tensor | None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        # What all identities share; their mean, until identities come and go one by one.
+        self.register_buffer('centre', None)
         self.kind, self.alone = config.recognizer, config.background == 'remove'
         self.components = config.recognizer_components
         if self.components:
@@ -149,9 +153,12 @@ class Recognizer(nn.Module):
         :param identity_T: (n, u, u).
         :return: (n, d) of length 1.
         """
-        # What all identities share, such as the unit matrix, tells none from another.
-        offset = identity_T - identity_T.mean(0)
-        return F.normalize(offset.flatten(1) @ self.readout.T, dim=1)
+        return F.normalize(self._offset(identity_T) @ self.readout.T, dim=1)
+
+    def _offset(self, identity_T: Tensor) -> Tensor:
+        """:return: (n, u*u): what all share, such as the unit matrix, tells none from another."""
+        centre = identity_T.mean(0) if self.centre is None else self.centre
+        return (identity_T - centre).flatten(1)
 
     def evidence(self, features: Tensor, identity_T: Tensor) -> Tensor:
         """
@@ -172,8 +179,7 @@ class Recognizer(nn.Module):
         :param identity_T: (n, u, u), changed in place.
         :param signature: (n, d) of length 1.
         """
-        offset = (identity_T - identity_T.mean(0)).flatten(1)
-        wanted = CODE_SIZE * signature - offset @ self.readout.T
+        wanted = CODE_SIZE * signature - self._offset(identity_T) @ self.readout.T
         change = wanted @ torch.linalg.pinv(self.readout).T
         identity_T += change.reshape(identity_T.shape)
 
@@ -184,6 +190,25 @@ class Recognizer(nn.Module):
             if not next(part.parameters()).requires_grad:
                 part.eval()
         return self
+
+    def read(self, identity_T: Tensor, signature: Tensor) -> None:
+        """
+        Learn what identity matrices look like from the matrices as they are.
+
+        The readout is the linear layer of least norm that gives the signatures.
+
+        :param identity_T: (n, u, u), with n at most u*u.
+        :param signature: (n, d) of length 1.
+        """
+        self.centre = torch.eye(identity_T.shape[-1]).to(identity_T)
+        offset = self._offset(identity_T.detach()).double()
+        self.readout.data = (torch.linalg.pinv(offset) @ signature.double()).T.float()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any
+                              ) -> None:
+        if f'{prefix}centre' in state_dict:
+            self.centre = torch.zeros_like(state_dict[f'{prefix}centre'])
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def freeze(self) -> None:
         """What images look like is settled; what identities look like may still be learnt."""

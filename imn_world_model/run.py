@@ -3,7 +3,7 @@ import hashlib
 import io
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -19,6 +19,7 @@ from imn_world_model.marks import CONFIG as CONFIG
 from imn_world_model.marks import DATA as DATA
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.preprocess import Crop
+from imn_world_model.recognition import Recognizer
 
 CHECKPOINT = 'checkpoints/last.ckpt'
 DYNAMICS = 'dynamics'                  # folder in a run folder, see dynamics.py
@@ -113,6 +114,9 @@ def load_run(path: str | Path) -> Run:
     try:
         weights = {name.removeprefix('network.'): value
                    for name, value in state['state_dict'].items() if name.startswith('network.')}
+        if config.train.naming_steps and not any('recognizer.' in name for name in weights):
+            # Training has not come to it yet, or left it out.
+            config = without_recognizer(config)
         network = IndependentModularNetwork(config.model, config.loss, data['num_labels'])
         network.load_state_dict(weights)
     except (RuntimeError, KeyError) as error:
@@ -120,6 +124,12 @@ def load_run(path: str | Path) -> Run:
                         'restore the run folder or train again') from error
     return Run(path, config, network.eval(), _data_options(data['options'], config),
                tuple(data['paths']), data['content_hash'], state['global_step'])
+
+
+def without_recognizer(config: Config) -> Config:
+    """:return: a configuration as it is before images take their names from clips."""
+    return replace(config, model=replace(config.model, recognizer='none'),
+                   train=replace(config.train, naming_steps=0))
 
 
 def weights_hash(network: IndependentModularNetwork) -> str:
@@ -173,6 +183,18 @@ def can_resume(path: Path) -> bool:
     :raises UserError: when the checkpoint is broken.
     """
     return 'optimizer_states' in read_checkpoint(path / CHECKPOINT)
+
+
+def add_recognizer(folder: Path, recognizer: Recognizer) -> None:
+    """
+    Add to a run what was learnt after its last step.
+
+    :param folder: of the run; its checkpoint is there.
+    """
+    state = read_checkpoint(folder / CHECKPOINT)
+    state['state_dict'] |= {f'network.recognizer.{name}': value
+                            for name, value in recognizer.state_dict().items()}
+    save_tensors(state, folder / CHECKPOINT)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

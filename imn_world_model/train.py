@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from imn_world_model import votes
 from imn_world_model.batches import Batches, RecognizerViews, Turned, backgrounds_of
 from imn_world_model.begin import (
     began_alike,
@@ -42,10 +43,12 @@ from imn_world_model.preprocess import Crop
 from imn_world_model.run import (
     CHECKPOINT,
     CONFIG,
+    add_recognizer,
     kept_options,
     load_run,
     read_checkpoint,
     save_tensors,
+    without_recognizer,
     write_run,
 )
 from imn_world_model.trainer import lightning_options
@@ -194,14 +197,14 @@ def _train(config: Config, frames: Frames, folder: Path, data: dict, resume: boo
     data = {'asked_identities': config.model.num_identities,
             'asked_turn': config.model.turn} | data
     discovery = None
-    if config.model.recognizer != 'none' and (resume or began_alike(folder, config, data)):
+    if config.discovers and (resume or began_alike(folder, config, data)):
         discovery = Discovery.load(folder)
     if resume:
         _try_checkpoint(folder, config, data['num_labels'], discovery)
     else:
         clear(folder, keep_discovery=discovery is not None)
     write_run(folder, config, data)
-    if config.model.recognizer != 'none':
+    if config.discovers:
         backgrounds = backgrounds_of(batches.images, config)
         if discovery is None:
             discoverer = Discoverer(config, batches.images, batches.clip, backgrounds,
@@ -222,7 +225,8 @@ def _train(config: Config, frames: Frames, folder: Path, data: dict, resume: boo
         batches = FrameBatches(frames, config, labels)
         write_run(folder, config, data)
         lightning.seed_everything(config.train.seed, verbose=False)
-    learner = Learner(config, data['num_labels'], discovery)
+    first = without_recognizer(config) if config.train.naming_steps else config
+    learner = Learner(first, data['num_labels'], discovery)
     if discovery is not None:
         recognizer = copy.deepcopy(learner.network.recognizer)
         assert recognizer is not None
@@ -248,6 +252,10 @@ def _train(config: Config, frames: Frames, folder: Path, data: dict, resume: boo
         **hardware)
     trainer.fit(learner, batches, ckpt_path=folder / CHECKPOINT if resume else None,
                 weights_only=True if resume else None)
+    if config.train.naming_steps:
+        recognizer = votes.learn(learner.network.cpu().eval(), frames, config, hardware, progress)
+        if recognizer is not None and trainer.is_global_zero:
+            add_recognizer(folder, recognizer)
     if trainer.is_global_zero:
         examples = batches.validation if len(batches.validation) else batches.images[
             np.arange(min(MAX_VALIDATION_IMAGES, len(batches.images)))]
@@ -262,8 +270,9 @@ def _try_checkpoint(folder: Path, config: Config, num_labels: int,
     :raises UserError: when it does not fit.
     """
     state = read_checkpoint(folder / CHECKPOINT)
+    first = without_recognizer(config) if config.train.naming_steps else config
     try:
-        Learner(config, num_labels, discovery).load_state_dict(state['state_dict'])
+        Learner(first, num_labels, discovery).load_state_dict(state['state_dict'])
     except (RuntimeError, KeyError) as error:
         raise UserError(f'checkpoint {folder / CHECKPOINT} does not fit what it shall go on '
                         'with; leave --set out, or train a new run') from error
