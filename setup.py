@@ -41,7 +41,7 @@ setup(
         ('share/' + NAME, ['package.xml']),
         # The same files as in CMakeLists.txt.
         *((f'share/{NAME}/{Path(pattern).parent}', sorted(glob(pattern))) for pattern in (
-            'launch/*.launch.py', 'config/*.yaml', 'export/*.onnx', 'demo/log/*')),
+            'launch/*.launch.py', 'config/*', 'export/*.onnx', 'demo/log/*')),
     ],
     zip_safe=True,
     install_requires=[

@@ -27,28 +27,51 @@ find_package(imn_msgs REQUIRED)
 ament_package()
 """
 
-# vision_msgs comes with ROS 2 but not with PyPI's wheels: the part that is used, field by field.
+# vision_msgs comes with ROS 2 but not with PyPI's wheels: what is used of it, field by field.
 VISION = {
+    'BoundingBox2D': 'Pose2D center\nfloat64 size_x\nfloat64 size_y\n',
     'Classification': 'std_msgs/Header header\nObjectHypothesis[] results\n',
+    'Detection2D': 'std_msgs/Header header\nObjectHypothesisWithPose[] results\n'
+                   'BoundingBox2D bbox\nstring id\n',
+    'Detection2DArray': 'std_msgs/Header header\nDetection2D[] detections\n',
     'LabelInfo': 'std_msgs/Header header\nVisionClass[] class_map\nfloat32 threshold\n',
     'ObjectHypothesis': 'string class_id\nfloat64 score\n',
+    'ObjectHypothesisWithPose': 'ObjectHypothesis hypothesis\n'
+                                'geometry_msgs/PoseWithCovariance pose\n',
+    'Point2D': 'float64 x\nfloat64 y\n',
+    'Pose2D': 'Point2D position\nfloat64 theta\n',
     'VisionClass': 'uint16 class_id\nstring class_name\n',
 }
-VISION_MANIFEST = """<package format="3"><name>vision_msgs</name><version>4.1.1</version>
+# The same of foxglove_msgs.
+FOXGLOVE = {
+    'Color': 'float64 r\nfloat64 g\nfloat64 b\nfloat64 a\n',
+    'ImageAnnotations': 'PointsAnnotation[] points\nTextAnnotation[] texts\n',
+    'Point2': 'float64 x\nfloat64 y\n',
+    'PointsAnnotation': 'builtin_interfaces/Time timestamp\nuint8 LINE_LOOP=2\nuint8 type\n'
+                        'Point2[] points\nColor outline_color\nfloat64 thickness\n',
+    'TextAnnotation': 'builtin_interfaces/Time timestamp\nPoint2 position\nstring text\n'
+                      'float64 font_size\nColor text_color\nColor background_color\n',
+}
+STANDARDS = {'vision_msgs': VISION, 'foxglove_msgs': FOXGLOVE}
+STANDARD_MANIFEST = """<package format="3"><name>{name}</name><version>4.1.1</version>
 <description>The part that tests use.</description>
 <maintainer email="nobody@example.com">nobody</maintainer><license>Apache-2.0</license>
 <buildtool_depend>ament_cmake</buildtool_depend>
-<buildtool_depend>rosidl_default_generators</buildtool_depend><depend>std_msgs</depend>
+<buildtool_depend>rosidl_default_generators</buildtool_depend>
+<depend>builtin_interfaces</depend><depend>geometry_msgs</depend><depend>std_msgs</depend>
 <member_of_group>rosidl_interface_packages</member_of_group>
 <export><build_type>ament_cmake</build_type></export></package>
 """
-VISION_RECIPE = """cmake_minimum_required(VERSION 3.12)
-project(vision_msgs)
+STANDARD_RECIPE = """cmake_minimum_required(VERSION 3.12)
+project({name})
 find_package(ament_cmake REQUIRED)
 find_package(rosidl_default_generators REQUIRED)
+find_package(builtin_interfaces REQUIRED)
+find_package(geometry_msgs REQUIRED)
 find_package(std_msgs REQUIRED)
-file(GLOB definitions RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} msg/*.msg)
-rosidl_generate_interfaces(${PROJECT_NAME} ${definitions} DEPENDENCIES std_msgs)
+file(GLOB definitions RELATIVE ${{CMAKE_CURRENT_SOURCE_DIR}} msg/*.msg)
+rosidl_generate_interfaces(${{PROJECT_NAME}} ${{definitions}}
+  DEPENDENCIES builtin_interfaces geometry_msgs std_msgs)
 ament_package()
 """
 
@@ -200,18 +223,19 @@ def knowing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='session')
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a workspace of this repository and two more packages, built with `colcon build`."""
+    """Return a workspace of this repository and some more packages, built with `colcon build`."""
     path = tmp_path_factory.mktemp('workspace')
     other = path / 'src' / 'other'
     other.mkdir(parents=True)
     (other / 'package.xml').write_text(MANIFEST)
     (other / 'CMakeLists.txt').write_text(RECIPE)
-    vision = path / 'src' / 'vision_msgs'
-    (vision / 'msg').mkdir(parents=True)
-    (vision / 'package.xml').write_text(VISION_MANIFEST)
-    (vision / 'CMakeLists.txt').write_text(VISION_RECIPE)
-    for name, definition in VISION.items():
-        (vision / 'msg' / f'{name}.msg').write_text(definition)
+    for name, definitions in STANDARDS.items():
+        standard = path / 'src' / name
+        (standard / 'msg').mkdir(parents=True)
+        (standard / 'package.xml').write_text(STANDARD_MANIFEST.format(name=name))
+        (standard / 'CMakeLists.txt').write_text(STANDARD_RECIPE.format(name=name))
+        for message, definition in definitions.items():
+            (standard / 'msg' / f'{message}.msg').write_text(definition)
     (path / 'src' / 'imn_world_model').symlink_to(Path(__file__).resolve().parent.parent)
     prefix = Path(sys.prefix)
     done = subprocess.run(

@@ -11,8 +11,8 @@ from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 from imn_world_model.config import preset
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.data.raw import SourceReport
-from imn_world_model.data.regions import Background, Region, Regions, cut
-from imn_world_model.data.sources import find_sources
+from imn_world_model.data.regions import Background, Region, Regions, cut, finder
+from imn_world_model.data.sources import find_sources, read_frames
 from imn_world_model.errors import UserError
 from imn_world_model.export import Calibration, export_onnx, run_metadata
 from imn_world_model.infer import answers
@@ -150,3 +150,27 @@ def test_cut_leaves_the_object_alone_before_grey() -> None:
         assert np.abs(part[20:28, 20:28].astype(int) - (250, 10, 10)).max() <= 2
         for rim in (part[0], part[-1], part[:, 0], part[:, -1]):
             assert np.abs(rim.astype(int) - 127).max() <= 2
+
+
+def test_camera_that_moves_gives_regions_of_what_moves_before_it(tmp_path):
+    rng = np.random.default_rng(0)
+    table = cv2.resize(texture(120, rng), (960, 720), interpolation=cv2.INTER_CUBIC)
+    table[..., 0] = table[..., 1] // 2
+    messages, boxes = [], []
+    for k in range(30):
+        x, y = 20 * k, 12 * abs(k - 15)
+        image = table[y:y + 240, x:x + 320].copy()
+        box = (40 + 7 * k, 60 + 3 * abs(k - 12), 60, 50)
+        image[box[1]:box[1] + box[3], box[0]:box[0] + box[2]] = (250, 30, 20)
+        messages.append(('/camera', COMPRESSED, (k + 1) * SECOND, compressed(image, k + 1)))
+        boxes.append(box)
+    source, = find_sources([write_bag(tmp_path / 'bag', messages)])
+    find = finder(source, (), Regions(auto=True))
+    # Asked in whatever order, as the threads that decode do.
+    frames = list(read_frames(source, (), None, SourceReport()))
+    found = {k: find(frames[k], frames[k].load(None)) for k in rng.permutation(30)}
+    right = [found[k] is not None and overlap(found[k].box, boxes[k]) >= 0.5 for k in range(30)]
+    assert sum(right) >= 28
+    assert found[20].mask.shape == (120, 160)
+    inside = found[20].mask[boxes[20][1] // 2 + 3:, boxes[20][0] // 2 + 3:][:15, :20]
+    assert inside.mean() > 0.95

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import Marker
 
 from imn_world_model.data.images import message_to_rgb
-from imn_world_model.nodes.debug import debug_topics
+from imn_world_model.nodes.debug import TOPIC, camera_topics
 
 NODE = 'imn_world_model.nodes.perception'
 # Listens where vision_msgs is installed, and prints what it has once it has all.
@@ -66,8 +66,8 @@ def assert_shows(message, seed):
 
 
 def test_debug_topics_are_each_cameras_own():
-    assert debug_topics(['/front/image_raw/compressed']) == ['debug_image']
-    assert debug_topics(['/a/image', '/b/image/compressed', '/a/image/compressed']) == [
+    assert camera_topics(TOPIC, ['/front/image_raw/compressed']) == ['debug_image']
+    assert camera_topics(TOPIC, ['/a/image', '/b/image/compressed', '/a/image/compressed']) == [
         'debug_image/a/image', 'debug_image/b/image', 'debug_image/a/image_2']
 
 

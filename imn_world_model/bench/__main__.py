@@ -24,6 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--real', type=Path, metavar='DIR',
                         help='train on recordings of real objects and judge on another day '
                              '(minutes for each protocol and seed)')
+    parser.add_argument('--scenes', type=Path, metavar='DIR',
+                        help='where objects are in whole pictures, without a model, against true '
+                             'boxes (minutes)')
     parser.add_argument('--predict', action='store_true',
                         help='errors of imagined frames beside simple rivals; needs --run and '
                              '--data (minutes for each seed)')
@@ -59,13 +62,16 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     device = device_for(options.accelerator)
     parts = ('winner', 'growth', 'training', 'novelty', 'decode', 'node')
-    everything = not (options.real or options.predict or options.motion
+    everything = not (options.real or options.scenes or options.predict or options.motion
                       or any(getattr(options, part) for part in parts))
     figures: dict[str, dict[str, float]] = {}
     if options.real:
         from imn_world_model.bench import real
         figures['real'] = real.run(options.real, options.protocols, options.seeds, options.preset,
                                    options.set, options.runs, options.rehearse)
+    if options.scenes:
+        from imn_world_model.bench import scenes
+        figures['scenes'] = scenes.run(options.scenes)
     if options.predict:
         from imn_world_model.bench import predict
         from imn_world_model.fitting import FitOptions

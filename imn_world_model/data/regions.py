@@ -1,8 +1,9 @@
 """
 Where in a picture the object is: from boxes in the log, or from what differs from the background.
 
-Without boxes the camera must stand still: the median of its pictures is the background, and the
-object is what differs from it by more than light, noise and a shaking camera explain.
+Where the camera stands still, the median of its pictures is the background, and the object is what
+differs from it by more than light, noise and a shaking camera explain. Where it moves, see
+:mod:`proposals`.
 """
 from collections import defaultdict
 from collections.abc import Callable
@@ -59,7 +60,7 @@ class Regions:
 
     :param boxes: topic of JSON strings with ``box``: x, y, width, height in pixels; ``None``
         without one.
-    :param auto: whether to look for what differs from the background of a camera at rest.
+    :param auto: whether to look for what differs from the background, or moves before it.
     """
 
     boxes: str | None = None
@@ -237,8 +238,14 @@ def _from_background(source: Source, topics: tuple[str, ...], sequences: str) ->
     backgrounds = {
         topic: Background.of(np.stack([p for p in pictures if p.shape == pictures[0].shape]))
         for topic, pictures in sample.items()}
+    # Here, for what it needs comes from this file.
+    from imn_world_model.data.moving import from_motion, moves
+    moving = {topic for topic, pictures in sample.items() if moves(pictures)}
+    in_motion = from_motion(source, topics, sequences, moving) if moving else None
 
     def find(frame: RawFrame, rgb: np.ndarray) -> Region | None:
+        if in_motion is not None and frame.topic in moving:
+            return in_motion(frame, rgb)
         background, picture = backgrounds.get(frame.topic), _small(rgb)
         if background is None or picture.shape != background.level.shape:
             return None

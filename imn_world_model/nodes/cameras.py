@@ -13,6 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from imn_world_model.data.encodings import Levels
 from imn_world_model.data.images import Halvings, message_to_rgb
+from imn_world_model.nodes.boxes import Pairing
 from imn_world_model.nodes.health import Health
 from imn_world_model.nodes.intake import Arrival, Intake
 from imn_world_model.nodes.running import Spinner
@@ -53,7 +54,7 @@ class Cameras:
     :param depth: images that DDS keeps for each of them.
     """
 
-    def __init__(self, node: Node, health: Health, intake: Intake, reliability: str,
+    def __init__(self, node: Node, health: Health, intake: Intake | Pairing, reliability: str,
                  depth: int) -> None:
         self._logger = node.get_logger()
         # The command line's remappings are the owner's; they are applied to the topics already.
@@ -81,6 +82,11 @@ class Cameras:
         executor = ImageExecutor(context=node.context)
         executor.add_node(self._node)
         self._spinner = Spinner(executor)
+
+    @property
+    def node(self) -> Node:
+        """The hidden node, on whose thread images come."""
+        return self._node
 
     @property
     def failure(self) -> Exception | None:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
+import numpy as np
 from cv_bridge import CvBridge
+from imn_msgs.msg import Object
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
@@ -12,7 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import Marker
 
 from imn_world_model.inference import Winner
-from imn_world_model.nodes.overlay import draw
+from imn_world_model.nodes.overlay import draw, outlined
 from imn_world_model.nodes.worker import Frame
 
 TOPIC = 'debug_image'
@@ -21,19 +23,20 @@ JPEG_QUALITY = 80
 MARKER_HEIGHT = 0.1
 
 
-def debug_topics(topics: list[str]) -> list[str]:
+def camera_topics(base: str, topics: list[str]) -> list[str]:
     """
-    Name each camera's debug topic.
+    Name a topic for each camera.
 
+    :param base: such as `debug_image`.
     :param topics: full names of the camera topics.
     :return: `debug_image` for a single camera, else `debug_image/front/image_raw` for
         `/front/image_raw`; a camera of the same name but for /compressed gets a number as well.
     """
     if len(topics) == 1:
-        return [TOPIC]
+        return [base]
     names: list[str] = []
     for index, topic in enumerate(topics):
-        name = f'{TOPIC}/{topic.strip("/").removesuffix("/compressed")}'
+        name = f'{base}/{topic.strip("/").removesuffix("/compressed")}'
         names.append(f'{name}_{index}' if name in names else name)
     return names
 
@@ -51,19 +54,20 @@ class DebugOutputs:
     def __init__(self, node: LifecycleNode, topics: list[str],
                  create: Callable[[type, str, QoSProfile], Any], qos: QoSProfile) -> None:
         self._node = node
-        names = debug_topics(topics)
+        names = camera_topics(TOPIC, topics)
         self._raw = [create(Image, name, qos) for name in names]
         self._compressed = [create(CompressedImage, f'{name}/compressed', qos) for name in names]
         self._marker = create(Marker, 'marker', qos)
         self._bridge = CvBridge()
 
-    def publish(self, frame: Frame, winner: Winner, row: int) -> None:
+    def publish(self, frame: Frame, winner: Winner, row: int, objects: list[Object]) -> None:
         """
         Publish what somebody subscribes to.
 
-        :param frame: the image.
+        :param frame: the largest object of an image.
         :param winner: answers to the batch.
-        :param row: of the image in the batch.
+        :param row: of that object in the batch.
+        :param objects: all of the image.
         """
         text = f'{winner.label[row]} {winner.confidence[row]:.2f}' + ' novel' * winner.novel[row]
         raw, compressed = (each[frame.arrival.source] for each in (self._raw, self._compressed))
@@ -71,6 +75,8 @@ class DebugOutputs:
             publisher.get_subscription_count() for publisher in (raw, compressed))
         if look_at_raw or look_at_compressed:
             picture = draw(frame.image, winner.reconstruction[row], text)
+            if frame.box is not None:
+                picture = np.hstack((outlined(frame.rgb, objects), picture))
         if look_at_raw:
             message = self._bridge.cv2_to_imgmsg(picture, 'rgb8')
             message.header = frame.header

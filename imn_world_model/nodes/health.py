@@ -99,19 +99,31 @@ class Health:
         self._fault = ('', float('-inf'))
         self._logged: dict[tuple[str, str], tuple[float, int]] = {}
 
-    def add_batch(self, sources: list[int], latencies: list[float], inference: float) -> None:
+    def add_batch(self, sources: list[int], latencies: list[float],
+                  inference: float | None) -> None:
         """
         Count answered images.
 
         :param sources: index of each image's camera.
         :param latencies: of each image, from arrival to publication, in seconds.
-        :param inference: what the model took for all of them, in seconds.
+        :param inference: what the model took for all of them, in seconds; None where it was not
+            asked.
         """
         with self.lock:
             for source in sources:
                 self.sources[source].answered += 1
             self._latency.extend(latencies)
-            self._inference.append(inference)
+            if inference is not None:
+                self._inference.append(inference)
+
+    def add_dropped(self, source: int) -> None:
+        """
+        Count an image that another one replaced.
+
+        :param source: index of its camera.
+        """
+        with self.lock:
+            self.sources[source].dropped += 1
 
     def add_bad(self, source: int, cause: str, model_at_fault: bool) -> None:
         """

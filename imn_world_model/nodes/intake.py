@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from imn_world_model.data.regions import Box
+
 
 @dataclass(frozen=True)
 class Arrival:
@@ -14,12 +16,14 @@ class Arrival:
     :param payload: the serialized message; only images that are really used get deserialized.
     :param received: time.monotonic() of its arrival, in seconds.
     :param kind: message class of the payload.
+    :param boxes: of the objects in it (x, y, width, height in pixels), where a detector tells.
     """
 
     source: int
     payload: bytes
     received: float
     kind: type
+    boxes: tuple[Box, ...] | None = None
 
 
 class Intake:

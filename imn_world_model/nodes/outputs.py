@@ -1,16 +1,17 @@
 """Everything that the perception node publishes about images."""
 from typing import Any
 
-from imn_msgs.msg import Identity, Labels, Transform
+from imn_msgs.msg import Identity, Labels, Object, ObjectArray, Transform
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from std_msgs.msg import Header
 
 from imn_world_model.inference import ImnModel, Winner
-from imn_world_model.nodes import vision
-from imn_world_model.nodes.debug import DebugOutputs
+from imn_world_model.nodes import annotations, vision
+from imn_world_model.nodes.debug import DebugOutputs, camera_topics
 from imn_world_model.nodes.messages import identity_message, transform_message
-from imn_world_model.nodes.worker import Frame
+from imn_world_model.nodes.objects import objects_message
+from imn_world_model.nodes.worker import Empty, Frame
 
 # Reliable publishers serve reliable and best-effort subscribers alike.
 RESULTS = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -32,11 +33,16 @@ class Outputs:
         self._publishers: list[Any] = []
         self._identity = self._create(Identity, 'identity', RESULTS)
         self._transform = self._create(Transform, 'transform', RESULTS)
+        self._objects = self._create(ObjectArray, 'objects', RESULTS)
         self._labels = self._create(Labels, 'labels', LATCHED)
         self._debug = DebugOutputs(node, topics, self._create, RESULTS)
         if vision.INSTALLED:
             self._classification = self._create(vision.Classification, 'classification', RESULTS)
             self._label_info = self._create(vision.LabelInfo, 'label_info', LATCHED)
+            self._detections = self._create(vision.Detection2DArray, 'detections', RESULTS)
+        if annotations.INSTALLED:
+            self._annotations = [self._create(annotations.ImageAnnotations, name, RESULTS)
+                                 for name in camera_topics('annotations', topics)]
 
     def _create(self, kind: type, topic: str, qos: QoSProfile) -> Any:
         publisher = self._node.create_lifecycle_publisher(kind, topic, qos)
@@ -71,15 +77,34 @@ class Outputs:
             self._classification.publish(vision.classification(
                 frame.header, int(winner.identity[row]), confidences))
 
-    def publish_extras(self, frame: Frame, winner: Winner, row: int) -> None:
+    def publish_objects(self, model: ImnModel, image: Frame | Empty,
+                        objects: list[Object]) -> None:
+        """
+        Publish all objects of an image.
+
+        :param model: that answered.
+        :param image: of which any frame will do.
+        :param objects: the largest first.
+        """
+        source = image.arrival.source
+        message = objects_message(model, image, self._topics[source], objects)
+        self._objects.publish(message)
+        if vision.INSTALLED and self._detections.get_subscription_count():
+            self._detections.publish(vision.detections(message))
+        if annotations.INSTALLED and self._annotations[source].get_subscription_count():
+            self._annotations[source].publish(annotations.annotations(message))
+
+    def publish_extras(self, frame: Frame, winner: Winner, row: int,
+                       objects: list[Object]) -> None:
         """
         Publish what people look at, as far as somebody does.
 
-        :param frame: the image.
+        :param frame: the largest object of an image.
         :param winner: answers to the batch.
-        :param row: of the image in the batch.
+        :param row: of that object in the batch.
+        :param objects: all of the image.
         """
-        self._debug.publish(frame, winner, row)
+        self._debug.publish(frame, winner, row, objects)
 
     def close(self) -> None:
         """Take the topics down."""

@@ -1,4 +1,6 @@
 """A picture of what the model saw and what it made of it, for the debug topic."""
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -21,4 +23,38 @@ def draw(image: np.ndarray, reconstruction: np.ndarray, text: str) -> np.ndarray
     canvas[:SIDE] = np.hstack(pictures)
     cv2.putText(canvas, text, (6, SIDE + 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1,
                 cv2.LINE_AA)
+    return canvas
+
+
+def colour_of(track: int) -> tuple[int, int, int]:
+    """:return: RGB of a track; those of numbers that follow each other differ."""
+    hue = np.uint8(track * 73 % 180)
+    red, green, blue = cv2.cvtColor(np.array([[[hue, 200, 255]]], np.uint8),
+                                    cv2.COLOR_HSV2RGB)[0, 0]
+    return int(red), int(green), int(blue)
+
+
+def caption(found: Any) -> str:
+    """:return: what is written on an object (imn_msgs/Object); ASCII."""
+    return f'{found.track} {found.label} {found.confidence:.2f}' + ' novel' * found.novel
+
+
+def outlined(rgb: np.ndarray, objects: list[Any]) -> np.ndarray:
+    """
+    Draw boxes and names into a camera's picture.
+
+    :param rgb: (H, W, 3) uint8.
+    :param objects: imn_msgs/Object messages.
+    :return: (284, W', 3) uint8, the picture scaled to that height.
+    """
+    height = SIDE + TEXT_HEIGHT
+    scale = height / rgb.shape[0]
+    canvas = cv2.resize(rgb, (max(1, round(rgb.shape[1] * scale)), height),
+                        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+    for found in objects:
+        x, y, across, down = (round(float(value) * scale) for value in found.box)
+        colour = colour_of(found.track)
+        cv2.rectangle(canvas, (x, y), (x + across, y + down), colour, 2)
+        cv2.putText(canvas, caption(found), (max(2, x), max(12, y - 4)),
+                    cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
     return canvas

@@ -12,9 +12,10 @@ from imn_world_model.shipped import shipped_model
 
 PROVIDER_CHOICES = ('auto', *PROVIDERS)
 RELIABILITY_CHOICES = ('auto', 'best_effort', 'reliable')
+REGION_CHOICES = ('none', 'auto', 'topic')
 RANGES: dict[str, tuple[float, float]] = {
     'threads': (0, 256), 'qos_depth': (1, 100), 'batch_wait': (0.0, 0.1),
-    'image_timeout': (0.1, 3600.0)}
+    'image_timeout': (0.1, 3600.0), 'region_tolerance': (0.0, 10.0)}
 # These may change while images flow; the others shape subscriptions or the model's session.
 CHANGEABLE = ('model', 'batch_wait', 'image_timeout')
 KINDS = {float: 'a number', int: 'a whole number', str: 'a text', bool: 'true or false',
@@ -37,11 +38,15 @@ class Settings:
     qos_depth: int = 5
     batch_wait: float = 0.002
     image_timeout: float = 2.0
+    regions: str = 'none'
+    region_topics: tuple[str, ...] = ('',)
+    region_tolerance: float = 0.1
     autostart: bool = True
 
     def __post_init__(self) -> None:
         for name, choices in (('provider', PROVIDER_CHOICES),
-                              ('qos_reliability', RELIABILITY_CHOICES)):
+                              ('qos_reliability', RELIABILITY_CHOICES),
+                              ('regions', REGION_CHOICES)):
             if getattr(self, name) not in choices:
                 raise UserError(f'parameter {name} is {getattr(self, name)!r}; '
                                 f'use one of: {", ".join(choices)}')
@@ -150,6 +155,14 @@ def declare(node: Node) -> None:
     describe('batch_wait', 'Seconds to wait for the other cameras once one image is there, so '
              'that cameras that fire together share one inference.')
     describe('image_timeout', 'Seconds without an image after which diagnostics warn.')
+    describe('regions', f'Where objects are in the pictures: {", ".join(REGION_CHOICES)}. none '
+             'takes a picture for one object, auto finds what moves against the background, '
+             'topic takes the boxes of region_topics.')
+    describe('region_topics', 'Boxes for each of image_topics, in their order: '
+             'vision_msgs/Detection2DArray or sensor_msgs/RegionOfInterest. An image is answered '
+             'once its boxes have come.')
+    describe('region_tolerance', 'Seconds by which the stamps of an image and its boxes may '
+             'differ where none is the same.')
     describe('autostart', 'Whether the node configures and activates itself; otherwise a '
              'lifecycle manager does.')
     name_unknown(node, [field.name for field in fields(Settings)])
@@ -163,10 +176,16 @@ def read(node: Node, **changes: Any) -> Settings:
     :param changes: values that take the place of present ones.
     :raises UserError: on a value that makes no sense.
     """
-    return Settings(**{
+    settings = Settings(**{
         field.name: convert(field.name, changes[field.name] if field.name in changes
                             else node.get_parameter(field.name).value, field.default)
         for field in fields(Settings)})
+    boxes = settings.region_topics
+    if settings.regions == 'topic' and not (all(boxes)
+                                            and len(boxes) == len(settings.image_topics)):
+        raise UserError(f'parameter region_topics is {list(boxes)}; with regions set to topic, '
+                        'name one for each of image_topics')
+    return settings
 
 
 def check(**changes: Any) -> None:

@@ -30,8 +30,10 @@ from rclpy.parameter import Parameter
 from rclpy.task import Future
 
 from imn_world_model.errors import UserError
+from imn_world_model.following import Follower
 from imn_world_model.inference import ImnModel, Winner
-from imn_world_model.nodes import parameters
+from imn_world_model.nodes import objects, parameters
+from imn_world_model.nodes.boxes import BoxTopics, Pairing
 from imn_world_model.nodes.cameras import Cameras
 from imn_world_model.nodes.enrolment import Enrolment
 from imn_world_model.nodes.health import Health, ModelHealth
@@ -40,6 +42,7 @@ from imn_world_model.nodes.outputs import Outputs
 from imn_world_model.nodes.running import run_until_stopped
 from imn_world_model.nodes.worker import (
     NOT_FINITE,
+    Empty,
     Frame,
     InferenceWorker,
     finite_rows,
@@ -74,6 +77,7 @@ class PerceptionNode(LifecycleNode):
         self._enrolment = Enrolment(self._load_as_configured, self._use_enrolled)
         self._topics: list[str] = []
         self._health = Health([])
+        self._followers: list[Follower] = []
         # Whether it still tries to start itself: until that worked, or somebody else took over.
         self._starting = True
         # After these: Kilted destroys a node on whose command line a parameter is wrong.
@@ -124,10 +128,21 @@ class PerceptionNode(LifecycleNode):
         self._outputs.publish_labels(self._model)
         intake = Intake(len(self._topics))
         self._health = Health(self._topics)
-        self._cameras = Cameras(self, self._health, intake, self._settings.qos_reliability,
-                                self._settings.qos_depth)
+        self._followers = [Follower() for _ in self._topics]
+        entry = intake if self._settings.regions != 'topic' else Pairing(
+            intake, self._settings.region_tolerance, self._health.add_dropped)
+        self._cameras = cameras = Cameras(self, self._health, entry,
+                                          self._settings.qos_reliability, self._settings.qos_depth)
+        find = None
+        if isinstance(entry, Pairing):
+            BoxTopics(cameras.node, [self.resolve_topic_name(name) for name
+                                     in self._settings.region_topics], entry, cameras.warn)
+            find = objects.by_detector(cameras.warn)
+        elif self._settings.regions == 'auto':
+            find = objects.by_itself(len(self._topics))
         self._worker = InferenceWorker(self._model, intake, self._settings.batch_wait,
-                                       self._cameras.decode, self._answer, self._reject)
+                                       cameras.decode, self._answer, self._reject, find,
+                                       self._answer_nothing)
         self._worker.start()
         self._enter('active', f'active on {", ".join(self._topics)}')
         return result
@@ -194,10 +209,10 @@ class PerceptionNode(LifecycleNode):
         self._outputs.publish_labels(model)
         self.get_logger().info(
             f'model {model.name} on {model.provider}: {", ".join(model.labels)}')
-        if model.regions:
+        if model.regions and self._settings.regions == 'none':
             self.get_logger().warning(
-                f'model {model.name} learnt from objects cut out of larger pictures, and this '
-                'node does not cut them out: publish pictures in which one object fills the view')
+                f'model {model.name} learnt from objects cut out of larger pictures: set regions '
+                'to auto or topic, or publish pictures in which one object fills the view')
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         """Refuse what cannot be changed now; load a new model, or refuse it and keep the old."""
@@ -261,19 +276,35 @@ class PerceptionNode(LifecycleNode):
                 inference: float) -> None:
         outputs = self._outputs
         assert outputs is not None
-        for row, frame in enumerate(frames):
-            outputs.publish(model, frame, winner, row)
-            self._enrolment.offer(self._topics[frame.arrival.source], frame.image)
+        images = objects.largest_first(frames)
+        firsts = [frames[rows[0]] for rows in images]
+        for rows, first in zip(images, firsts):
+            outputs.publish(model, first, winner, rows[0])
+            self._enrolment.offer(self._topics[first.arrival.source], first.image)
         now = time.monotonic()
-        self._health.add_batch([frame.arrival.source for frame in frames],
-                               [now - frame.arrival.received for frame in frames], inference)
+        self._health.add_batch([first.arrival.source for first in firsts],
+                               [now - first.arrival.received for first in firsts], inference)
+        tracks = [objects.follow(self._followers[first.arrival.source], first.header, frames,
+                                 winner, rows) for rows, first in zip(images, firsts)]
+        told = []
+        for rows, first, of in zip(images, firsts, tracks):
+            found = [objects.object_message(model, frames[row], winner, row, track)
+                     for row, track in zip(rows, of)]
+            outputs.publish_objects(model, first, found)
+            told.append(found)
         try:
-            for row, frame in enumerate(frames):
-                outputs.publish_extras(frame, winner, row)
+            for rows, first, found in zip(images, firsts, told):
+                outputs.publish_extras(first, winner, rows[0], found)
         # The answers are out; a picture for people to look at must not make them count as bad.
         except Exception as error:
             if self._health.may_log('debug_image', 'extras') is not None:
                 self.get_logger().warning(f'debug image or marker failed: {one_line(error)}')
+
+    def _answer_nothing(self, model: ImnModel, picture: Empty) -> None:
+        assert self._outputs is not None
+        self._outputs.publish_objects(model, picture, [])
+        arrival = picture.arrival
+        self._health.add_batch([arrival.source], [time.monotonic() - arrival.received], None)
 
     def _reject(self, arrival: Arrival, cause: str, model_at_fault: bool) -> None:
         self._health.add_bad(arrival.source, cause, model_at_fault)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from imn_world_model.data.images import Halvings
+from imn_world_model.data.regions import Box, Region, cut
 from imn_world_model.errors import UserError
 from imn_world_model.inference import ImnModel, Winner
 from imn_world_model.nodes.intake import Arrival, Intake
@@ -22,16 +23,39 @@ NOT_FINITE = ('the model answers with numbers that are not finite (NaN): its fil
 @dataclass(frozen=True)
 class Frame:
     """
-    One image on its way through the model.
+    One object of an image, or a whole image, on its way through the model.
 
-    :param arrival: where it came from, and when.
+    :param arrival: where the image came from, and when.
     :param header: std_msgs/Header of the message.
     :param image: (S, S, 3) uint8, what the model sees of it.
+    :param rgb: (H, W, 3) uint8, the image as it was read.
+    :param sides: width and height of the image as it came; a whole image may be read halved.
+    :param box: of the object in it (x, y, width, height); None for a whole image.
     """
 
     arrival: Arrival
     header: Any
     image: np.ndarray
+    rgb: np.ndarray
+    sides: tuple[int, int]
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class Empty:
+    """
+    An image in which no object is.
+
+    :param arrival: where it came from, and when.
+    :param header: std_msgs/Header of the message.
+    :param rgb: (H, W, 3) uint8, the image as it was read.
+    :param sides: its width and height.
+    """
+
+    arrival: Arrival
+    header: Any
+    rgb: np.ndarray
+    sides: tuple[int, int]
 
 
 class InferenceWorker(threading.Thread):
@@ -43,15 +67,22 @@ class InferenceWorker(threading.Thread):
     :param gather: seconds to wait for the other cameras once one image is there.
     :param decode: from an arrival, and how often its image may be halved, to (header, rgb);
         raises UserError on a bad image.
-    :param answer: called with the model, its frames and their answers, row by row the same.
+    :param answer: called with the model, its frames and their answers, row by row the same; the
+        objects of an image follow each other.
     :param reject: called with an arrival that gets no answer, the cause, and whether that is the
         model rather than the image.
+    :param find: from an arrival and its (H, W, 3) picture to the objects in it; by default whole
+        images are looked at.
+    :param nothing: called with the model and an image in which no object is.
     """
 
     def __init__(self, model: ImnModel, intake: Intake, gather: float,
                  decode: Callable[[Arrival, Halvings], tuple[Any, np.ndarray]],
                  answer: Callable[[ImnModel, list[Frame], Winner, float], None],
-                 reject: Callable[[Arrival, str, bool], None]) -> None:
+                 reject: Callable[[Arrival, str, bool], None],
+                 find: Callable[[Arrival, np.ndarray], list[Region]] | None = None,
+                 nothing: Callable[[ImnModel, 'Empty'], None] = lambda model, picture: None
+                 ) -> None:
         super().__init__(name='inference', daemon=True)
         self.model = model
         self.gather = gather
@@ -59,6 +90,8 @@ class InferenceWorker(threading.Thread):
         self._decode = decode
         self._answer = answer
         self._reject = reject
+        self._find = find
+        self._nothing = nothing
         # Several cameras' images are read at once; OpenCV decodes outside Python's lock.
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), 'images')
 
@@ -90,23 +123,38 @@ class InferenceWorker(threading.Thread):
     def _frames(self, model: ImnModel, arrivals: Iterable[Arrival]) -> list[Frame]:
         """:return: what could be read, in topic order; reading starts while others still come."""
         if self._intake.num_sources == 1:
-            frames = [self._frame(model, arrival) for arrival in arrivals]
+            found = [self._objects(model, arrival) for arrival in arrivals]
         else:
-            waiting = [self._pool.submit(self._frame, model, arrival) for arrival in arrivals]
-            frames = [future.result() for future in waiting]
-        return sorted((frame for frame in frames if frame is not None),
-                      key=lambda frame: frame.arrival.source)
+            waiting = [self._pool.submit(self._objects, model, arrival) for arrival in arrivals]
+            found = [future.result() for future in waiting]
+        for picture in found:
+            if isinstance(picture, Empty):
+                self._nothing(model, picture)
+        return sorted((frame for picture in found if not isinstance(picture, Empty)
+                       for frame in picture), key=lambda frame: frame.arrival.source)
 
-    def _frame(self, model: ImnModel, arrival: Arrival) -> Frame | None:
+    def _objects(self, model: ImnModel, arrival: Arrival) -> 'list[Frame] | Empty':
         try:
-            header, rgb = self._decode(arrival, model.halvings)
-            return Frame(arrival, header, model.prepare(rgb))
+            sides: list[tuple[int, int]] = []
+
+            def halvings(height: int, width: int) -> int:
+                sides.append((width, height))
+                # Boxes are in pixels of the whole image.
+                return model.halvings(height, width) if self._find is None else 0
+
+            header, rgb = self._decode(arrival, halvings)
+            size = sides[0] if sides else (rgb.shape[1], rgb.shape[0])
+            if self._find is None:
+                return [Frame(arrival, header, model.prepare(rgb), rgb, size)]
+            frames = [Frame(arrival, header, cut(rgb, region, model.image_size, model.crop), rgb,
+                            size, region.box) for region in self._find(arrival, rgb)]
+            return frames or Empty(arrival, header, rgb, size)
         except UserError as error:
             self._reject(arrival, one_line(error), False)
         # A library may choke on a damaged image in ways of its own.
         except Exception as error:
             self._reject(arrival, f'cannot be read: {one_line(error)}', False)
-        return None
+        return []
 
     def stop(self) -> None:
         """Finish the batch in progress and end."""

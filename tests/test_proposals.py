@@ -1,0 +1,204 @@
+"""Objects in whole pictures without a model: before a table at rest, before one that moves."""
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
+
+from imn_world_model import proposals as proposals_file
+from imn_world_model.bench import scenes
+from imn_world_model.data.regions import Box
+from imn_world_model.errors import UserError
+from imn_world_model.overlaps import overlap
+from imn_world_model.photographs import texture
+from imn_world_model.proposals import LOOK_SIDE, Proposals, outline
+
+WIDTH, HEIGHT = 320, 240
+RED, BLUE = (190, 40, 40), (40, 60, 190)
+
+
+def table(seed: int = 0) -> np.ndarray:
+    """:return: (600, 800, 3) uint8, a table top of many greens and greys."""
+    pattern = cv2.resize(texture(100, np.random.default_rng(seed)), (800, 600),
+                         interpolation=cv2.INTER_CUBIC)
+    pattern[..., 0] = pattern[..., 2] = pattern[..., 1] // 2 + 40
+    return pattern
+
+
+def view(pattern: np.ndarray, x: float, y: float, zoom: float = 1.0) -> np.ndarray:
+    """:return: (240, 320, 3) uint8, what a camera over the table sees."""
+    matrix = np.array([[zoom, 0, x], [0, zoom, y]])
+    return cv2.warpAffine(pattern, matrix, (WIDTH, HEIGHT),
+                          flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+def put(picture: np.ndarray, box: Box, colour: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    """:return: the picture with an ellipse that fills a box, and noise."""
+    x, y, width, height = box
+    middle = round(x + width / 2), round(y + height / 2)
+    shown = cv2.ellipse(picture.copy(), middle, (round(width / 2), round(height / 2)), 0, 0, 360,
+                        colour, -1)
+    noise = np.random.default_rng(seed).normal(0, 2, shown.shape)
+    return np.clip(shown + noise, 0, 255).astype(np.uint8)
+
+
+def moving(count: int = 12) -> list[tuple[np.ndarray, list[Box]]]:
+    """:return: pictures of a camera that pans and zooms over two things that move, too."""
+    pattern, shown = table(), []
+    for k in range(count):
+        picture = view(pattern, 100 + 14 * k, 80 + 6 * k, 1 + 0.01 * k)
+        one, other = (40 + 6 * k, 60, 50, 40), (220 - 4 * k, 150, 44, 60)
+        shown.append((put(put(picture, one, RED), other, BLUE, k), [one, other]))
+    return shown
+
+
+def found_share(proposals: Proposals, shown: list[tuple[np.ndarray, list[Box]]],
+                scale: float = 1.0) -> float:
+    """:return: share of the pictures in which exactly what is there is found."""
+    right = 0
+    for picture, boxes in shown:
+        found = [tuple(value / scale for value in region.box) for region in proposals(picture)]
+        hits, answered, there = scenes.matched(found, boxes)
+        right += hits == answered == there
+    return right / len(shown)
+
+
+def test_overlap_matches_counted_pixels():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        boxes = rng.integers(1, 20, (2, 4))
+        canvas = np.zeros((2, 50, 50), bool)
+        for k, (x, y, width, height) in enumerate(boxes):
+            canvas[k, y:y + height, x:x + width] = True
+        assert overlap(*boxes) == pytest.approx(canvas.all(0).sum() / canvas.any(0).sum())
+    assert overlap((0, 0, 0, 0), (0, 0, 0, 0)) == 0.0
+
+
+def test_two_things_before_a_background_that_pans_and_zooms_are_found():
+    assert found_share(Proposals(), moving()) >= 11 / 12
+
+
+def test_boxes_are_in_pixels_of_the_picture_whatever_its_size():
+    shown = [(cv2.resize(picture, None, fx=3, fy=3), boxes) for picture, boxes in moving(6)]
+    assert found_share(Proposals(), shown, scale=3.0) >= 5 / 6
+
+
+def test_masks_cover_what_boxes_bound():
+    proposals = Proposals()
+    for picture, _ in moving(4):
+        regions = proposals(picture)
+    assert len(regions) == 2
+    for region in regions:
+        assert region.mask is not None and region.mask.shape == (120, LOOK_SIDE)
+        x, y, width, height = cv2.boundingRect(region.mask)
+        np.testing.assert_allclose(region.box, (2 * x, 2 * y, 2 * width, 2 * height))
+        assert 0.6 < region.mask.sum() / (width * height) < 0.95           # an ellipse: 0.79
+
+
+def test_thing_that_stops_before_a_camera_at_rest_stays_an_object():
+    picture, proposals = view(table(), 200, 150), Proposals()
+    box = (60, 90, 50, 50)
+    shown = [(put(picture, (60 + 20 * max(0, 5 - k), 90, 50, 50), RED, k),
+              [(60 + 20 * max(0, 5 - k), 90, 50, 50)]) for k in range(6)]
+    found_share(proposals, shown)
+    stays = [(put(picture, box, RED, k), [box]) for k in range(6, 40)]
+    assert found_share(proposals, stays) == 1.0
+
+
+def test_what_colours_mistook_for_an_object_is_forgotten_once_enough_has_moved():
+    picture, proposals = view(table(), 200, 150), Proposals()
+    shown = [(put(picture, (20 + 18 * k, 30, 50, 50), RED, k), [(20 + 18 * k, 30, 50, 50)])
+             for k in range(14)]
+    assert len(proposals(shown[0][0])) > 1
+    found_share(proposals, shown[1:10])
+    assert found_share(proposals, shown[10:]) == 1.0
+
+
+def test_thing_that_came_and_stays_is_an_object_however_much_another_moves():
+    picture, proposals = view(table(), 100, 80), Proposals()
+    stays = (230, 140, 50, 60)
+    for k in range(40):
+        moves = (30 + 14 * (k % 9), 50, 40, 40)
+        shown = put(picture, moves, RED, k)
+        if k >= 3:
+            shown = put(shown, stays, BLUE, k)
+        found = [region.box for region in proposals(shown)]
+        if k >= 8:
+            assert scenes.matched(found, [moves, stays]) == (2, 2, 2), k
+
+
+def test_outlines_are_drawn_anew_only_when_something_moved(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(proposals_file, 'outline', lambda *words: drawn.append(1) or draw(*words))
+    picture, proposals = view(table(), 100, 80), Proposals()
+    draw, counts = outline, []
+    for k in range(40):
+        box = (30 + 14 * (min(k, 10) + max(0, k - 34)), 90, 50, 50)
+        found, = proposals(put(picture, box, RED, k))
+        assert overlap(found.box, box) >= 0.8
+        counts.append(len(drawn))
+    assert counts[10] == 11                           # each moved
+    assert counts[34] <= 13                           # at rest
+    assert counts[39] - counts[34] == 5
+
+
+def test_nothing_is_found_once_the_thing_has_gone_even_in_other_light():
+    picture, proposals = view(table(), 100, 80), Proposals()
+    for k in range(8):
+        assert len(proposals(put(picture, (40 + 25 * k, 90, 50, 50), RED, k))) == 1
+    for light in (1.0, 0.7, 1.3):
+        dim = np.clip(picture * light, 0, 255).astype(np.uint8)
+        assert proposals(put(dim, (-60, -60, 2, 2), RED, 9)) == []
+
+
+def test_another_place_or_size_of_picture_begins_anew():
+    proposals, one, other = Proposals(), table(), 255 - table(5)
+    for k in range(4):
+        proposals(put(view(one, 100 + 9 * k, 90), (40 + 20 * k, 80, 50, 50), RED, k))
+    box = (180, 120, 60, 60)
+    for picture in (view(other, 300, 200), view(other, 300, 200)[:, :200]):
+        within = (min(box[0], picture.shape[1] - 90), *box[1:])
+        found = proposals(put(picture, within, BLUE))
+        assert found and overlap(found[0].box, within) >= 0.5
+
+
+def test_pictures_of_one_colour_show_nothing_and_small_ones_do_no_harm():
+    for shape in ((240, 320), (1, 1), (16, 400), (12, 12)):
+        proposals = Proposals()
+        for _ in range(3):
+            assert proposals(np.full((*shape, 3), 90, np.uint8)) == []
+
+
+def test_first_picture_is_judged_by_its_colours():
+    found = Proposals()(put(view(table(), 100, 80), (120, 90, 70, 60), RED))
+    assert len(found) == 1 and overlap(found[0].box, (120, 90, 70, 60)) >= 0.7
+
+
+def test_matched_counts_a_region_once():
+    box = (0.0, 0.0, 10.0, 10.0)
+    assert scenes.matched([box], [box, (1.0, 0.0, 10.0, 10.0)]) == (1, 1, 2)
+    assert scenes.matched([], [box]) == (0, 0, 1)
+
+
+def log_of(folder: Path, truth: bool) -> Path:
+    messages = []
+    for number, (picture, boxes) in enumerate(moving()):
+        stamp = 10 ** 9 + number * 5 * 10 ** 8
+        messages.append(('/camera/image', COMPRESSED, stamp, compressed(picture, stamp)))
+        told = json.dumps({'stamp': stamp, 'objects': [{'box': box} for box in boxes]})
+        if truth:
+            messages.append(('/ground_truth', STRING, stamp, STORE.types[STRING](data=told)))
+    return write_bag(folder, messages)
+
+
+def test_bench_scenes_prints_a_line_for_each_recording(tmp_path, capsys):
+    log_of(tmp_path / 'several' / 'one', truth=True)
+    log_of(tmp_path / 'tools' / 'two', truth=False)
+    figures = scenes.run(tmp_path)
+    assert figures['several/one recall'] >= 0.9 and figures['several/one precision'] >= 0.9
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and 'true boxes | 12' in lines[2] and '--regions auto' in lines[3]
+    with pytest.raises(UserError, match='holds none of scene'):
+        scenes.run(tmp_path / 'several')
