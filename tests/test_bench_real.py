@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
-from imn_world_model.bench import real
+from imn_world_model.bench import enroll, real
 from imn_world_model.config import preset
 from imn_world_model.errors import UserError
 
@@ -99,3 +99,20 @@ def test_unknown_protocols_and_empty_folders_are_named(tmp_path: Path) -> None:
         real.run(tmp_path, ['plain-X'], [0], 'objects32', [], tmp_path)
     with pytest.raises(UserError, match='none of plain, scene and tools'):
         real.run(tmp_path, [], [0], 'objects32', [], tmp_path)
+
+
+
+def test_the_last_object_of_each_kind_is_left_out_of_training(
+        folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('IMN_CACHE_DIR', str(tmp_path / 'cache'))
+    monkeypatch.setattr(enroll, 'HELD_OUT', 4)
+    learn, judge = real.read(folder / 'plain', enroll.PROTOCOL, preset('objects32').model)
+    new = enroll.left_out(learn)
+    names = np.array(learn.label_names['object'])
+    assert list(names[new]) == ['thing2', 'thing3'] and len(judge.images) == 32
+    old = enroll.old_ones(learn, new)
+    assert set(names[old.labels['object']]) == {'thing0', 'thing1'}
+    assert len(old.images) == 32 and len(np.unique(old.clip)) == 4
+    assert len(np.unique(old.clip[old.split == 1])) == 1
+    first = np.flatnonzero(np.isin(learn.labels['object'], [0, 1]))[0]
+    assert np.array_equal(old.images[np.array([0])][0], learn.images[first])

@@ -118,8 +118,8 @@ TUTORIAL_TABLE = {
     '/ground_truth --split train --out shipped_report': Small(),
     f'{MODULE}simulate --out logs/long --clips 240 --frames 24 --rate 2 --seed 1': Small(
         '--clips 1 --frames 2 --jobs 1'),
-    f'{MODULE}train --data logs/long --preset log32 --roi 128 48 384 384': Small(
-        f'{TRAIN} --data logs/drive --set train.steps=4 --name log32-seed0'),
+    f'{MODULE}train --data logs/long --preset log --roi 128 48 384 384': Small(
+        f'{TRAIN} --data logs/drive --set train.steps=4 --name log-seed0'),
 }
 TABLES = {README: README_TABLE, TUTORIAL: TUTORIAL_TABLE}
 

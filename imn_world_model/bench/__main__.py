@@ -27,6 +27,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--scenes', type=Path, metavar='DIR',
                         help='where objects are in whole pictures, without a model, against true '
                              'boxes (minutes)')
+    parser.add_argument('--enroll', type=Path, metavar='DIR',
+                        help='train without some objects of these recordings, teach them one by '
+                             'one, judge on another day (some 15 minutes for each seed)')
     parser.add_argument('--predict', action='store_true',
                         help='errors of imagined frames beside simple rivals; needs --run and '
                              '--data (minutes for each seed)')
@@ -41,10 +44,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--steps', type=int, help='for --predict: steps of fitting')
     parser.add_argument('--protocols', nargs='+', default=[], metavar='NAME', help='for --real')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2],
-                        help='for --real, --predict')
-    parser.add_argument('--preset', default='objects', help='for --real')
+                        help='for --real, --enroll, --predict')
+    parser.add_argument('--preset', default='objects',
+                        help='for --real, --enroll')
     parser.add_argument('--set', nargs='+', default=[], metavar='SECTION.KEY=VALUE',
-                        help='for --real')
+                        help='for --real, --enroll')
     parser.add_argument('--rehearse', action='store_true',
                         help='--real without the last recording, which is for judging: to choose '
                              'settings')
@@ -72,6 +76,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.scenes:
         from imn_world_model.bench import scenes
         figures['scenes'] = scenes.run(options.scenes)
+    if options.enroll:
+        from imn_world_model.bench import enroll
+        figures['enroll'] = enroll.run(options.enroll, options.seeds, options.preset, options.set,
+                                       options.runs)
     if options.predict:
         from imn_world_model.bench import predict
         from imn_world_model.fitting import FitOptions
