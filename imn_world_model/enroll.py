@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -172,8 +173,12 @@ def read_views(model: ImnModel, paths: list[Path]) -> np.ndarray:
     :return: (K, S, S, 3) uint8.
     """
     if len(paths) == 1 and paths[0].suffix == '.npz':
-        with np.load(paths[0]) as file:
-            return np.asarray(file['images'])
+        try:
+            with np.load(paths[0]) as file:
+                return np.asarray(file['images'])
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise UserError(f"{paths[0]} cannot be read as .npz with 'images' ({error}); give a "
+                            'clip that train reads') from error
     frames = load_frames(paths, DataOptions(size=model.image_size, crop=model.crop, still=0.0,
                                             regions=Regions(**model.regions)))
     for note in frames.notes:

@@ -201,6 +201,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess:
     (['--merge', 'cup', 'cup'], "--merge was given 'cup' twice"),
     (['--data', 'CLIP'], 'give --data and --label, or --forget, or --merge'),
     (['--forget', 'cup', '--merge', 'cup', 'box'], 'give --data and --label, or'),
+    (['--data', 'broken.npz', '--label', 'mug'], 'broken.npz cannot be read as .npz'),
     (['--data', 'nowhere', '--label', 'mug'], 'nowhere does not exist')])
 def test_mistakes_are_one_line(knowing_model: Path, tmp_path: Path, arguments: list[str],
                                message: str) -> None:

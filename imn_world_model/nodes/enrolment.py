@@ -169,15 +169,15 @@ class Enrolment:
         """:return: what the learning process reports; its file is in ``scratch``."""
         views = scratch / 'views.npz'
         np.savez(views, images=images)
-        words = [sys.executable, '-m', 'imn_world_model.enroll', '--model', str(path), '--data',
-                 str(views), '--label', request.label, '--out', str(scratch / path.name), '--json']
+        words = ['nice', '-n', str(NICE), sys.executable, '-m', 'imn_world_model.enroll',
+                 '--model', str(path), '--data', str(views), '--label', request.label,
+                 '--out', str(scratch / path.name), '--json']
         with self._lock:
             if self._closed:
                 raise UserError('the node ends; nothing was learnt')
             self._process = subprocess.Popen(
                 words + ['--anyway'] * request.anyway, text=True, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, env={**os.environ, 'OMP_NUM_THREADS': '1'},
-                preexec_fn=lambda: os.nice(NICE))
+                stderr=subprocess.PIPE, env={**os.environ, 'OMP_NUM_THREADS': '1'})
         out, err = self._process.communicate()
         code, self._process = self._process.returncode, None
         if code < 0:
