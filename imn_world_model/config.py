@@ -282,6 +282,9 @@ class Config:
             raise UserError("model.num_identities is 'auto', which takes clips that are grouped "
                             'first; use the preset objects, or give a number')
 
+        if self.train.naming_steps and self.model.turn == 'auto':
+            raise UserError("model.turn is 'auto', which takes a recognizer from the first step "
+                            'on; use the preset objects, or give keep or level')
         entries = self.model.matrix_size ** 2
         together = self.model.num_identities + self.model.recognizer_features
         if self.train.naming_steps and together > entries:
