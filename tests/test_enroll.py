@@ -130,6 +130,22 @@ def test_all_else_stays_as_it_was(knowing_model: Path, enrolled: Path) -> None:
                           now.recognizer.signatures(now.identities())[:3], atol=1e-5)
 
 
+def test_signatures_stay_where_they_are_read_off_the_difference_to_the_mean(
+        knowing_model: Path) -> None:
+    start = before(knowing_model)
+    recognizer = start.network.recognizer
+    assert recognizer is not None
+    recognizer.centre = None                          # as the objects presets leave it
+    old = recognizer.signatures(start.network.identities()).detach()
+    images = prepared(ImnModel(knowing_model, ['cpu']), NEW, 4)
+    for after, numbers in ((pool.learnt(start, images, 'mug'), [0, 1, 2]),
+                           (pool.kept(start, [2, 0]), [2, 0])):
+        read = after.network.recognizer
+        assert read is not None
+        now = read.signatures(after.network.identities()).detach()
+        assert torch.allclose(now[:len(numbers)], old[numbers], atol=1e-4)
+
+
 def test_a_matrix_learns_to_draw_and_keeps_what_is_read_off_it(knowing_model: Path) -> None:
     start = before(knowing_model)
     images = prepared(ImnModel(knowing_model, ['cpu']), NEW, 8)
