@@ -29,8 +29,9 @@ lint: setup
 test: lint
 	$(RUN) -m pytest
 
+# Without --quiet, which keeps warnings from --strict.
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 bench: setup
 	$(RUN) -m imn_world_model.bench

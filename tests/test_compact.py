@@ -9,22 +9,23 @@ import torch
 
 from imn_world_model.agreement import rounding_agreement
 from imn_world_model.compact import LEAST_SIZE, halved_state, round_weights
-from imn_world_model.config import preset
+from imn_world_model.config import override, preset
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.export import export_onnx
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.run import Run, keep_for_evaluation, kept_options, load_run, write_run
 
 NO_IMAGES = np.zeros((0, 1, 1, 3), np.uint8)
-HALF, SINGLE = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+HALF = onnx.TensorProto.FLOAT16
+# With matrices large enough that only their kind keeps them from being rounded.
+CONFIG = override(preset('debug'), ['model.matrix_size=20'])
 
 
 @pytest.fixture
 def network() -> IndependentModularNetwork:
     """:return: the debug preset's, with answers that depend on the image."""
     torch.manual_seed(0)
-    config = preset('debug')
-    network = IndependentModularNetwork(config.model, config.loss).eval()
+    network = IndependentModularNetwork(CONFIG.model, CONFIG.loss).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -95,10 +96,10 @@ def test_a_kept_run_of_rounded_weights_is_smaller_and_loads_the_same(
     state = halved_state(network.state_dict())
     assert all(value.dtype != torch.float16 for value in state.values())
     round_weights(network)
-    config, options = preset('debug'), DataOptions(size=32)
-    write_run(tmp_path / 'run', config, {'paths': [], 'options': kept_options(options),
+    options = DataOptions(size=32)
+    write_run(tmp_path / 'run', CONFIG, {'paths': [], 'options': kept_options(options),
                                          'content_hash': '', 'num_labels': 0})
-    keep_for_evaluation(Run(tmp_path / 'run', config, network, options, (), '', 7),
+    keep_for_evaluation(Run(tmp_path / 'run', CONFIG, network, options, (), '', 7),
                         tmp_path / 'kept')
     kept = load_run(tmp_path / 'kept').network.state_dict()
     for name, value in network.state_dict().items():

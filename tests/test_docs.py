@@ -21,7 +21,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """:return: the site's folder, built as `make docs` does."""
     folder = tmp_path_factory.mktemp('site')
     done = subprocess.run(
-        [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '--site-dir', folder],
+        # Without --quiet, which keeps warnings from --strict.
+        [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', folder],
         cwd=ROOT, env=os.environ | {'NO_MKDOCS_2_WARNING': '1'}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
