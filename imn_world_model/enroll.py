@@ -23,6 +23,7 @@ from imn_world_model.data.regions import Regions
 from imn_world_model.errors import UserError
 from imn_world_model.export import export_onnx
 from imn_world_model.inference import ImnModel
+from imn_world_model.observe import observe
 from imn_world_model.pool import Pool
 from imn_world_model.restore import Restored, restore
 from imn_world_model.run import weights_hash
@@ -136,7 +137,7 @@ def _pool(source: Restored, model: ImnModel) -> Pool:
 def _judge(trial: Pool, strategy: Strategy, images: np.ndarray, back: np.ndarray,
            model: ImnModel) -> tuple[Enrolled, float]:
     """:return: how views (K,) that were kept back are answered, and the score to expect."""
-    seen = pool.answers(trial, images[back], strategy)
+    seen = observe(trial.network, images[back], strategy=strategy)
     mine = len(trial.labels) - 1
     confidence = model.confidences(seen.identity_scores)[:, mine]
     scores = seen.identity_scores[:, mine]

@@ -164,22 +164,28 @@ def calibrate(network: DeployedNetwork, images: np.ndarray, progress: bool = Fal
 
 
 def familiarity_for(network: IndependentModularNetwork, images: np.ndarray,
-                    strategy: Strategy) -> Familiarity | None:
+                    progress: bool = False) -> Familiarity | None:
     """
-    What the images of each identity look like.
+    What the images of each identity look like, by the recognizer's own word: no search.
 
     :param network: trained, in evaluation mode.
     :param images: (K, S, S, 3) uint8 of the training split.
-    :param strategy: how winners are found.
+    :param progress: whether to show a bar.
     :return: ``None`` for a network without a recognizer.
     """
-    if network.recognizer is None or not len(images):
+    recognizer = network.recognizer
+    if recognizer is None or not len(images):
         return None
-    seen = observe(network, images, strategy=strategy)
+    device, found = network.masks.device, []
     with torch.no_grad():
-        signature = network.recognizer.signatures(network.identities()).cpu()
-    return Familiarity.fit(torch.from_numpy(seen.features), torch.from_numpy(seen.identity),
-                           signature)
+        signature = recognizer.signatures(network.identities()).cpu()
+        for part in tqdm(torch.from_numpy(np.ascontiguousarray(images)).split(64),
+                         desc='what identities look like', unit=' batches', disable=not progress,
+                         leave=False):
+            pixels = part.to(device).movedim(-1, 1).float() / 255.0
+            found.append(recognizer.features(pixels).cpu())
+    features = torch.cat(found)
+    return Familiarity.fit(features, (features @ signature.T).argmax(1), signature)
 
 
 def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[str, str],
@@ -354,7 +360,7 @@ def main(arguments: list[str] | None = None) -> None:
         search |= strategy.facts()
     rows = np.flatnonzero(frames.split == 0)
     few = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_CALIBRATION_IMAGES])
-    familiarity = familiarity_for(run.network, frames.images[few], strategy)
+    familiarity = familiarity_for(run.network, frames.images[few], progress=True)
     deployed = DeployedNetwork(run.network, strategy, familiarity).eval()
     if options.strategy == 'fast' and len(images):
         # Without a recognizer all n are decoded.

@@ -27,7 +27,6 @@ class Observation:
     :param kl: (K, m) nats.
     :param error: (K,) squared error per pixel and channel of the clamped reconstruction.
     :param recon: (K, S, S, 3) uint8, or empty when not asked for.
-    :param features: (K, d), the recognizer's, or (K, 0) without one.
     """
 
     identity: np.ndarray
@@ -38,7 +37,6 @@ class Observation:
     kl: np.ndarray
     error: np.ndarray
     recon: np.ndarray
-    features: np.ndarray
 
 
 @torch.no_grad()
@@ -58,11 +56,9 @@ def observe(network: IndependentModularNetwork, images: np.ndarray,
         encoding = output.encoding
         error = (output.recon.clamp(0, 1) - network.reduced(image)).square().mean((1, 2, 3))
         recon = to_uint8(output.recon) if keep_recon else np.zeros((len(image), 0), np.uint8)
-        none = output.score.new_zeros(len(image), 0)
-        features = none if encoding.features is None else encoding.features
         values = (output.identity, output.subset, output.score, output.identity_scores,
                   encoding.mu.flatten(1), encoding.kl, error)
-        rows.append((*(value.cpu().numpy() for value in values), recon, features.cpu().numpy()))
+        rows.append((*(value.cpu().numpy() for value in values), recon))
     return Observation(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 

@@ -16,10 +16,8 @@ from imn_world_model.combine import active_product
 from imn_world_model.config import Config
 from imn_world_model.familiarity import Familiarity
 from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.observe import Observation, observe
 from imn_world_model.recognition import CODE_SIZE, TEMPERATURE, Recognizer
 from imn_world_model.score import image_loss
-from imn_world_model.winner import Strategy
 
 # Of the identity's matrix, then of its signature.
 STEPS, RATE = 150, 0.02
@@ -121,16 +119,6 @@ def learnt(pool: Pool, images: np.ndarray, label: str,
     matrix = _matrix(network, whole, target, start, fixed, tell)
     return _with(pool, torch.cat((matrices, matrix[None])), familiarity, (*pool.labels, label),
                  (*pool.thresholds, float('-inf')))
-
-
-def answers(pool: Pool, images: np.ndarray, strategy: Strategy) -> Observation:
-    """
-    What a pool says of images.
-
-    :param images: (K, S, S, 3) uint8, K at least 1.
-    :param strategy: how winners are found.
-    """
-    return observe(pool.network, images, strategy=strategy)
 
 
 def steps(pool: Pool) -> int:

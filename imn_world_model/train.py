@@ -31,7 +31,7 @@ from imn_world_model.begin import (
     refuse_if_held,
 )
 from imn_world_model.cli import disk_of, run_cli
-from imn_world_model.config import PRESETS, Config, load_config, override, preset
+from imn_world_model.config import Config, load_config, override
 from imn_world_model.data.frames import DataOptions, Frames, ImageRows, load_frames
 from imn_world_model.data.sequences import MODES
 from imn_world_model.discovery import Discoverer, Discovery, views_for
@@ -40,6 +40,7 @@ from imn_world_model.hardware import add_accelerator_option, limit_threads
 from imn_world_model.learner import MAX_GRADIENT_NORM, Learner
 from imn_world_model.pictures import write_pictures
 from imn_world_model.preprocess import Crop
+from imn_world_model.presets import PRESETS, preset
 from imn_world_model.run import (
     CHECKPOINT,
     CONFIG,

@@ -101,10 +101,10 @@ def _export_untrained(path: Path) -> Path:
     """Export the debug preset's network as it is before training, with identities set apart."""
     import torch
 
-    from imn_world_model.config import preset
     from imn_world_model.data.frames import DataOptions
     from imn_world_model.export import Calibration, export_onnx, run_metadata
     from imn_world_model.model import IndependentModularNetwork
+    from imn_world_model.presets import preset
     from imn_world_model.run import Run
 
     torch.manual_seed(0)
@@ -166,7 +166,7 @@ def knowing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from images import views
 
-    from imn_world_model.config import override, preset
+    from imn_world_model.config import override
     from imn_world_model.data.frames import DataOptions
     from imn_world_model.export import (
         DeployedNetwork,
@@ -177,6 +177,7 @@ def knowing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     from imn_world_model.model import IndependentModularNetwork
     from imn_world_model.preprocess import Crop, prepare
+    from imn_world_model.presets import preset
     from imn_world_model.run import Run
     from imn_world_model.winner import exhaustive
 
@@ -210,7 +211,7 @@ def knowing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     known = torch.nn.functional.normalize(signature.detach()[:3], dim=1)
     recognizer.read(network.identities(), known)
     shown = shown[:60]
-    familiarity = familiarity_for(network, shown, exhaustive)
+    familiarity = familiarity_for(network, shown)
     others = np.stack([prepare(view, 32, crop) for thing in things[:3]
                        for view in views(thing, 20, 200)])
     calibration = calibrate(DeployedNetwork(network, exhaustive, familiarity).eval(), others)
@@ -254,3 +255,21 @@ def graph() -> Iterator[Any]:
     graph = Graph()
     yield graph
     graph.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    """Yield what starts perception nodes; all end by themselves, none outlives the test."""
+    from ros_graph import NodeProcess
+    nodes: list[Any] = []
+
+    def start(*arguments: str, **parameters: Any) -> Any:
+        nodes.append(NodeProcess('imn_world_model.nodes.perception',
+                                 tmp_path / f'log{len(nodes)}', parameters, arguments))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        if node.process.poll() is None:
+            assert node.stop()[0] == 0
+        assert 'Traceback' not in node.output()

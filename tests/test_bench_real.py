@@ -8,8 +8,8 @@ import pytest
 from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
 from imn_world_model.bench import enroll, real
-from imn_world_model.config import preset
 from imn_world_model.errors import UserError
+from imn_world_model.presets import preset
 
 SECOND = 10 ** 9
 COLOURS = ((220, 60, 50), (60, 200, 70), (240, 220, 60), (235, 235, 235))

@@ -9,10 +9,11 @@ import torch
 
 from imn_world_model.agreement import rounding_agreement
 from imn_world_model.compact import LEAST_SIZE, halved_state, round_weights
-from imn_world_model.config import override, preset
+from imn_world_model.config import override
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.export import export_onnx
 from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.presets import preset
 from imn_world_model.run import Run, keep_for_evaluation, kept_options, load_run, write_run
 
 NO_IMAGES = np.zeros((0, 1, 1, 3), np.uint8)

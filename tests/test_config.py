@@ -5,17 +5,16 @@ import pytest
 import torch
 
 from imn_world_model.config import (
-    PRESETS,
     Config,
     from_dict,
     load_config,
     override,
-    preset,
     save_config,
     to_dict,
 )
 from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize('name', PRESETS)

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from imn_world_model.batches import RecognizerViews, Turned
-from imn_world_model.config import override, preset
+from imn_world_model.config import override
 from imn_world_model.cutout import GREY, alone, along, covered
 from imn_world_model.errors import UserError
 from imn_world_model.photographs import Backgrounds, vary
+from imn_world_model.presets import preset
 from imn_world_model.recognition import evened_alone
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
-from imn_world_model.config import preset
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.data.raw import SourceReport
 from imn_world_model.data.regions import Background, Region, Regions, cut, finder
@@ -20,6 +19,7 @@ from imn_world_model.inference import ImnModel
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.photographs import texture
 from imn_world_model.preprocess import Crop
+from imn_world_model.presets import preset
 from imn_world_model.run import Run
 
 SECOND = 10 ** 9

@@ -4,10 +4,11 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from imn_world_model.config import AUTO, override, preset
+from imn_world_model.config import AUTO, override
 from imn_world_model.discovery import Discoverer, Discovery
 from imn_world_model.errors import UserError
 from imn_world_model.grouping import confusion_distance, group
+from imn_world_model.presets import preset
 from imn_world_model.recognition import Recognizer
 
 

@@ -11,7 +11,6 @@ import torch
 
 from imn_world_model import flow as flow_module
 from imn_world_model import world_model
-from imn_world_model.config import preset
 from imn_world_model.data.frames import DataOptions, ImageStack
 from imn_world_model.dynamics import load_flow, train_dynamics
 from imn_world_model.dynamics_export import export_dynamics
@@ -22,6 +21,7 @@ from imn_world_model.imagination import world_model_of
 from imn_world_model.inference import ImnModel, ModelError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.prediction import errors, last_image_error
+from imn_world_model.presets import preset
 from imn_world_model.rivals import coast, num_parameters, recurrent_like, stay
 from imn_world_model.run import DYNAMICS, Run, weights_hash
 from imn_world_model.transitions import Transitions, run_lengths

@@ -10,7 +10,6 @@ import onnx
 import pytest
 import torch
 
-from imn_world_model.config import preset
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.errors import UserError
 from imn_world_model.export import (
@@ -24,6 +23,7 @@ from imn_world_model.export import (
 from imn_world_model.inference import OUTPUTS, ImnModel, ModelError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.preprocess import Crop
+from imn_world_model.presets import preset
 from imn_world_model.run import Run
 from imn_world_model.shortlist import fit_shortlist
 from imn_world_model.winner import coarse_to_fine

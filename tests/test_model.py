@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from imn_world_model.combine import candidate_transforms, subset_masks, subset_transforms
-from imn_world_model.config import LossConfig, ModelConfig, preset
+from imn_world_model.config import LossConfig, ModelConfig
 from imn_world_model.learner import Learner
 from imn_world_model.losses import (
     IdClassifier,
@@ -15,6 +15,7 @@ from imn_world_model.losses import (
     subspace_error,
 )
 from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.presets import preset
 from imn_world_model.score import algebraic_independence, choice_cost, image_loss
 from imn_world_model.winner import coarse_to_fine, exhaustive, exhaustive_scores
 

@@ -23,8 +23,8 @@ from imn_world_model.world_model import WorldModel
 @pytest.fixture(scope='module')
 def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """:return: a model with an untrained dynamics that moves, beside it."""
-    from imn_world_model.config import preset
     from imn_world_model.model import IndependentModularNetwork
+    from imn_world_model.presets import preset
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('model') / 'model.onnx'
     path.write_bytes(tiny_model.read_bytes())

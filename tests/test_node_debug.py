@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from images import jpeg, picture, raw
 from imn_msgs.msg import Identity
-from ros_graph import PATIENCE, NodeProcess, ask, wait_until
+from ros_graph import PATIENCE, ask, wait_until
 from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import Marker
 
@@ -37,22 +37,6 @@ while len(got) < 4:
     rclpy.spin_once(node, timeout_sec=0.1)
 print(json.dumps(got), flush=True)
 """
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start nodes; whatever happens, none outlives the test."""
-    nodes = []
-
-    def start(**parameters):
-        nodes.append(NodeProcess(NODE, tmp_path / f'log{len(nodes)}', parameters))
-        return nodes[-1]
-
-    yield start
-    for node in nodes:
-        if node.process.poll() is None:
-            assert node.stop()[0] == 0
-        assert 'Traceback' not in node.output()
 
 
 def photo(frame):

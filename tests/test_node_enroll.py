@@ -14,33 +14,14 @@ from images import raw, views
 from imn_msgs.msg import Identity, Labels
 from imn_msgs.srv import Enroll
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
-from ros_graph import NodeProcess, ask, wait_until
+from ros_graph import ask, wait_until
 from sensor_msgs.msg import Image
 
 from imn_world_model.inference import ImnModel
 
-NODE = 'imn_world_model.nodes.perception'
 TOPIC = '/camera/image_raw'
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 NEW, RATE = 7, 10.0
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start nodes; whatever happens, none outlives the test."""
-    nodes = []
-
-    def start(model, **parameters):
-        nodes.append(NodeProcess(NODE, tmp_path / f'log{len(nodes)}', {
-            'model': model, 'image_topics': [TOPIC], 'qos_reliability': 'reliable',
-            **parameters}))
-        return nodes[-1]
-
-    yield start
-    for node in nodes:
-        if node.process.poll() is None:
-            node.stop(signal.SIGKILL)
-        assert 'Traceback' not in node.output()
 
 
 @pytest.fixture
@@ -88,7 +69,7 @@ def label_of(graph, identities, thing, name):
 
 def test_an_object_is_learnt_while_the_node_answers_and_after_a_restart_is_known(
         graph, start, model):
-    start(model)
+    start(model=model, image_topics=[TOPIC], qos_reliability='reliable')
     identities = graph.collect(Identity, '/imn/identity')
     labels = graph.collect(Labels, '/imn/labels', LATCHED)
     assert label_of(graph, identities, NEW, 'before').novel
@@ -113,17 +94,17 @@ def test_an_object_is_learnt_while_the_node_answers_and_after_a_restart_is_known
 
 
 def test_after_a_restart_it_is_known_still(graph, start, model, knowing_model):
-    first = start(model)
+    first = start(model=model, image_topics=[TOPIC], qos_reliability='reliable')
     with Camera(graph, NEW):
         assert enroll(graph, seconds=1.0).success
     first.stop()
-    start(model)
+    start(model=model, image_topics=[TOPIC], qos_reliability='reliable')
     identities = graph.collect(Identity, '/imn/identity')
     assert label_of(graph, identities, NEW, 'again').label == 'mug'
 
 
 def test_what_cannot_be_learnt_is_refused_and_the_model_stays(graph, start, model):
-    start(model)
+    start(model=model, image_topics=[TOPIC], qos_reliability='reliable')
     before = model.read_bytes()
     graph.collect(Identity, '/imn/identity')
     nothing = enroll(graph, seconds=0.3)
@@ -142,7 +123,7 @@ def test_what_cannot_be_learnt_is_refused_and_the_model_stays(graph, start, mode
 
 
 def test_one_at_a_time_and_a_kill_does_no_harm(graph, start, model):
-    node = start(model)
+    node = start(model=model, image_topics=[TOPIC], qos_reliability='reliable')
     before, answers = model.read_bytes(), []
     identities = graph.collect(Identity, '/imn/identity')
 

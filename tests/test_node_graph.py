@@ -2,13 +2,12 @@
 import signal
 
 import numpy as np
-import pytest
 from images import jpeg, picture, raw
 from imn_msgs.msg import Identity, Labels, State, Transform
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-from ros_graph import Diagnostics, NodeProcess, ask, wait_until
+from ros_graph import Diagnostics, ask, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import Marker
@@ -18,24 +17,7 @@ from imn_world_model.nodes.estimator import EstimatorNode
 from imn_world_model.nodes.perception import PerceptionNode
 from imn_world_model.nodes.running import Spinner
 
-NODE = 'imn_world_model.nodes.perception'
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start nodes; whatever happens, none outlives the test."""
-    nodes = []
-
-    def start(*arguments, **parameters):
-        nodes.append(NodeProcess(NODE, tmp_path / f'log{len(nodes)}', parameters, arguments))
-        return nodes[-1]
-
-    yield start
-    for node in nodes:
-        if node.process.poll() is None:
-            assert node.stop()[0] == 0
-        assert 'Traceback' not in node.output()
 
 
 def photo(frame):

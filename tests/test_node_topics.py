@@ -3,34 +3,16 @@ import re
 import signal
 import time
 
-import pytest
 from images import picture, raw
 from imn_msgs.msg import Identity
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from ros_graph import RELIABLE, Diagnostics, NodeProcess, ask, wait_until
+from ros_graph import RELIABLE, Diagnostics, ask, wait_until
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-NODE = 'imn_world_model.nodes.perception'
 TOPIC = '/camera/image'
 STATUS = f'imn.perception: {TOPIC}'
 BEST_EFFORT = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start nodes; whatever happens, none outlives the test."""
-    nodes = []
-
-    def start(**parameters):
-        nodes.append(NodeProcess(NODE, tmp_path / f'log{len(nodes)}', parameters))
-        return nodes[-1]
-
-    yield start
-    for node in nodes:
-        if node.process.poll() is None:
-            assert node.stop()[0] == 0
-        assert 'Traceback' not in node.output()
 
 
 def photo(frame):

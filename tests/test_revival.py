@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from imn_world_model.config import ModelConfig, preset
+from imn_world_model.config import ModelConfig
 from imn_world_model.learner import Learner
 from imn_world_model.modules import CompositionalModules
+from imn_world_model.presets import preset
 from imn_world_model.revival import NEW_LOGVAR, idle_coordinates, renew, standardize
 
 CONFIG = ModelConfig(image_size=32, num_modules=3, num_latents=2, matrix_size=6,

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from imn_world_model.config import preset
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.presets import preset
 from imn_world_model.run import (
     CHECKPOINT,
     CONFIG,

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from imn_world_model import shortlist
-from imn_world_model.config import preset
 from imn_world_model.decoder import Decoder
 from imn_world_model.evaluate import search_agreement
 from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.presets import preset
 from imn_world_model.shortlist import Shortlist, Sketch, fit_shortlist
 from imn_world_model.winner import Answer, Question, coarse_to_fine, exhaustive_scores
 

@@ -18,9 +18,10 @@ import torch
 from recordings import drive, write_bag
 
 from imn_world_model.batches import Batches
-from imn_world_model.config import override, preset
+from imn_world_model.config import override
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.preprocess import Crop
+from imn_world_model.presets import preset
 from imn_world_model.run import load_run
 from imn_world_model.train import FrameBatches
 

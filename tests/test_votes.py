@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from imn_world_model import votes
-from imn_world_model.config import Config, override, preset
+from imn_world_model.config import Config, override
 from imn_world_model.data.frames import DataOptions, Frames
 from imn_world_model.errors import UserError
 from imn_world_model.model import IndependentModularNetwork
 from imn_world_model.observe import observe
+from imn_world_model.presets import preset
 from imn_world_model.recognition import Recognizer
 from imn_world_model.run import kept_options, load_run
 from imn_world_model.train import train

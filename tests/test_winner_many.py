@@ -9,7 +9,6 @@ import torch
 
 from imn_world_model.agreement import settled
 from imn_world_model.combine import subset_transforms
-from imn_world_model.config import preset
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.decoder import Decoder
 from imn_world_model.evaluate import search_agreement
@@ -17,6 +16,7 @@ from imn_world_model.export import Calibration, export_onnx, run_metadata
 from imn_world_model.identities import ClipMemory
 from imn_world_model.inference import OUTPUTS, ImnModel
 from imn_world_model.model import IndependentModularNetwork
+from imn_world_model.presets import preset
 from imn_world_model.run import Run
 from imn_world_model.shortlist import fit_shortlist
 from imn_world_model.winner import (

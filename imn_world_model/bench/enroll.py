@@ -11,15 +11,14 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from imn_world_model import enroll
 from imn_world_model.bench.real import PROTOCOLS, one_to_one, read
-from imn_world_model.config import Config, override, preset
-from imn_world_model.data.frames import DataOptions, Frames, ImageRows
+from imn_world_model.config import Config, override
+from imn_world_model.data.frames import DataOptions, Frames
 from imn_world_model.errors import UserError
 from imn_world_model.export import (
     DeployedNetwork,
@@ -31,9 +30,10 @@ from imn_world_model.export import (
 from imn_world_model.inference import ImnModel
 from imn_world_model.observe import observe
 from imn_world_model.preprocess import Crop
+from imn_world_model.presets import preset
 from imn_world_model.run import Run, kept_options, load_run
 from imn_world_model.shortlist import shortlist_for
-from imn_world_model.train import train
+from imn_world_model.train import Rows, train
 
 PROTOCOL = next(protocol for protocol in PROTOCOLS if protocol.name == 'plain-I')
 # Share of known objects' validation images that may pass for novel.
@@ -42,24 +42,6 @@ FALSE_ALARMS = 0.05
 HELD_OUT = 10
 VIEWS = (1, 3, 5, 13)
 BATCH = 32
-
-
-class Rows:
-    """
-    Some of the images, read when indexed.
-
-    :param images: (N, S, S, 3) uint8.
-    :param rows: (K,) row numbers.
-    """
-
-    def __init__(self, images: ImageRows, rows: np.ndarray) -> None:
-        self.images, self.rows = images, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        return self.images[self.rows[index]]
 
 
 def select(frames: Frames, chosen: np.ndarray) -> Frames:
@@ -192,7 +174,7 @@ def export(trained: Run, old: Frames, path: Path) -> None:
     network = trained.network
     strategy = shortlist_for(network, old, progress=False)
     images = old.images[np.flatnonzero(old.split == 0)]
-    familiarity = familiarity_for(network, images, strategy)
+    familiarity = familiarity_for(network, images)
     calibration = calibrate(DeployedNetwork(network, strategy, familiarity).eval(),
                             old.images[np.flatnonzero(old.split == 1)], True, FALSE_ALARMS)
     seen = observe(network, images, strategy=strategy)

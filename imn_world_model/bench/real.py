@@ -25,7 +25,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from torch.nn import functional as F
 
 from imn_world_model.batches import Turned
-from imn_world_model.config import Config, ModelConfig, override, preset
+from imn_world_model.config import Config, ModelConfig, override
 from imn_world_model.data.frames import DataOptions, Frames, ImageRows, load_frames
 from imn_world_model.data.regions import Regions
 from imn_world_model.data.sources import find_sources
@@ -33,6 +33,7 @@ from imn_world_model.errors import UserError
 from imn_world_model.marks import MARK
 from imn_world_model.observe import Observation, observe
 from imn_world_model.preprocess import Crop
+from imn_world_model.presets import preset
 from imn_world_model.recognition import PRETRAINED_SIDE, pretrained_body
 from imn_world_model.run import kept_options, load_run
 from imn_world_model.train import train

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from imn_world_model.bench.timing import compare
-from imn_world_model.config import Config, override, preset
+from imn_world_model.config import Config, override
 from imn_world_model.learner import Learner
+from imn_world_model.presets import preset
 
 PRESET = 'clips'
 SECONDS = 60.0
