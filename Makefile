@@ -25,6 +25,7 @@ setup:
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+	$(CLEAN_ENV) lint-imports --no-cache
 
 test: lint
 	$(RUN) -m pytest

@@ -76,7 +76,8 @@ setup(
         'docs': DOCS,
         'dev': [
             *DOCS,
-            'foxglove-sdk', 'hypothesis', 'mypy', 'pytest', 'ruff', 'types-PyYAML', 'types-tqdm',
+            'foxglove-sdk', 'hypothesis', 'import-linter', 'mypy', 'pytest', 'ruff', 'types-PyYAML',
+            'types-tqdm',
         ],
     },
 )

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from imn_world_model.cli import run_cli
-from imn_world_model.errors import UserError
-from imn_world_model.inference import ImnModel
+from imn_world_model.base.cli import run_cli
+from imn_world_model.base.errors import UserError
 from imn_world_model.rendering.drive import Drive, clip_drive, relative
 from imn_world_model.rendering.robot_camera import render
-from imn_world_model.world_model import State, WorldModel
+from imn_world_model.robot.inference import ImnModel
+from imn_world_model.robot.world_model import State, WorldModel
 
 NAMES = ('linear.x', 'linear.y', 'angular.z')
 LIMIT = np.array([0.6, 0.7, 0.6])       # m/s, m/s, rad/s

@@ -4,8 +4,8 @@ import ast
 from pathlib import Path
 
 from imn_world_model import __version__
-from imn_world_model.cli import run_cli
-from imn_world_model.errors import UserError
+from imn_world_model.base.cli import run_cli
+from imn_world_model.base.errors import UserError
 
 PREFIX = '``python -m imn_world_model.'
 

@@ -102,10 +102,11 @@ def _export_untrained(path: Path) -> Path:
     import torch
 
     from imn_world_model.data.frames import DataOptions
-    from imn_world_model.export import Calibration, export_onnx, run_metadata
-    from imn_world_model.model import IndependentModularNetwork
-    from imn_world_model.presets import preset
-    from imn_world_model.run import Run
+    from imn_world_model.exporting.calibration import Calibration
+    from imn_world_model.exporting.graph import export_onnx, run_metadata
+    from imn_world_model.learning.presets import preset
+    from imn_world_model.learning.run import Run
+    from imn_world_model.model.imn import IndependentModularNetwork
 
     torch.manual_seed(0)
     config = preset('debug')
@@ -166,20 +167,16 @@ def knowing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from images import views
 
-    from imn_world_model.config import override
+    from imn_world_model.base.config import override
     from imn_world_model.data.frames import DataOptions
-    from imn_world_model.export import (
-        DeployedNetwork,
-        calibrate,
-        export_onnx,
-        familiarity_for,
-        run_metadata,
-    )
-    from imn_world_model.model import IndependentModularNetwork
-    from imn_world_model.preprocess import Crop, prepare
-    from imn_world_model.presets import preset
-    from imn_world_model.run import Run
-    from imn_world_model.winner import exhaustive
+    from imn_world_model.exporting.calibration import calibrate, familiarity_for
+    from imn_world_model.exporting.deployed import DeployedNetwork
+    from imn_world_model.exporting.graph import export_onnx, run_metadata
+    from imn_world_model.learning.presets import preset
+    from imn_world_model.learning.run import Run
+    from imn_world_model.model.imn import IndependentModularNetwork
+    from imn_world_model.model.winner import exhaustive
+    from imn_world_model.vision.preprocess import Crop, prepare
 
     torch.manual_seed(0)
     config = override(preset('debug'), [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from recordings import STORE, drive, header, write_bag
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.actions import (
     JOINTS,
     ODOMETRY,
@@ -16,7 +17,6 @@ from imn_world_model.data.actions import (
     load_actions,
 )
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
-from imn_world_model.errors import UserError
 
 SECOND = 10 ** 9
 

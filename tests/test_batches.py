@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from imn_world_model.augment import MIN_SATURATION, common_hues, flip, move, recolor
-from imn_world_model.batches import Batches
-from imn_world_model.config import Config, TrainConfig
-from imn_world_model.errors import UserError
+from imn_world_model.base.config import Config, TrainConfig
+from imn_world_model.base.errors import UserError
+from imn_world_model.learning.augment import MIN_SATURATION, common_hues, flip, move, recolor
+from imn_world_model.learning.batches import Batches
 
 CONFIG = Config(train=TrainConfig(batch_size=24, views=4, share='clip', seed=3))
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.bench import enroll, real
-from imn_world_model.errors import UserError
-from imn_world_model.presets import preset
+from imn_world_model.learning.presets import preset
 
 SECOND = 10 ** 9
 COLOURS = ((220, 60, 50), (60, 200, 70), (240, 220, 60), (235, 235, 235))
@@ -99,7 +99,6 @@ def test_unknown_protocols_and_empty_folders_are_named(tmp_path: Path) -> None:
         real.run(tmp_path, ['plain-X'], [0], 'objects32', [], tmp_path)
     with pytest.raises(UserError, match='none of plain, scene and tools'):
         real.run(tmp_path, [], [0], 'objects32', [], tmp_path)
-
 
 
 def test_the_last_object_of_each_kind_is_left_out_of_training(

@@ -7,7 +7,7 @@ import pytest
 
 from imn_world_model.bench import growth, many, novelty, training, winner
 from imn_world_model.bench.winner import on_device, untrained, untrained_shortlist
-from imn_world_model.presets import preset
+from imn_world_model.learning.presets import preset
 from imn_world_model.rendering.unseen import KINDS
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from imn_world_model.cli import atomic_path, run_cli
-from imn_world_model.errors import UserError
+from imn_world_model.base.cli import atomic_path, run_cli
+from imn_world_model.base.errors import UserError
 
 
 def raising(error: BaseException):

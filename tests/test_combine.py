@@ -4,7 +4,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from imn_world_model.combine import (
+from imn_world_model.model.combine import (
     active_product,
     candidate_transforms,
     subset_mask_tensor,

@@ -7,14 +7,20 @@ import onnxruntime
 import pytest
 import torch
 
-from imn_world_model.agreement import rounding_agreement
-from imn_world_model.compact import LEAST_SIZE, halved_state, round_weights
-from imn_world_model.config import override
+from imn_world_model.base.config import override
 from imn_world_model.data.frames import DataOptions
-from imn_world_model.export import export_onnx
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.presets import preset
-from imn_world_model.run import Run, keep_for_evaluation, kept_options, load_run, write_run
+from imn_world_model.exporting.agreement import rounding_agreement
+from imn_world_model.exporting.graph import export_onnx
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.run import (
+    Run,
+    keep_for_evaluation,
+    kept_options,
+    load_run,
+    write_run,
+)
+from imn_world_model.model.compact import LEAST_SIZE, halved_state, round_weights
+from imn_world_model.model.imn import IndependentModularNetwork
 
 NO_IMAGES = np.zeros((0, 1, 1, 3), np.uint8)
 HALF = onnx.TensorProto.FLOAT16

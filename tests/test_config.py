@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from imn_world_model.config import (
+from imn_world_model.base.config import (
     Config,
     from_dict,
     load_config,
@@ -12,9 +12,9 @@ from imn_world_model.config import (
     save_config,
     to_dict,
 )
-from imn_world_model.errors import UserError
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.presets import PRESETS, preset
+from imn_world_model.base.errors import UserError
+from imn_world_model.learning.presets import PRESETS, preset
+from imn_world_model.model.imn import IndependentModularNetwork
 
 
 @pytest.mark.parametrize('name', PRESETS)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from imn_world_model.batches import RecognizerViews, Turned
-from imn_world_model.config import override
-from imn_world_model.cutout import GREY, alone, along, covered
-from imn_world_model.errors import UserError
-from imn_world_model.photographs import Backgrounds, vary
-from imn_world_model.presets import preset
-from imn_world_model.recognition import evened_alone
+from imn_world_model.base.config import override
+from imn_world_model.base.errors import UserError
+from imn_world_model.learning.batches import RecognizerViews, Turned
+from imn_world_model.learning.photographs import Backgrounds, vary
+from imn_world_model.learning.presets import preset
+from imn_world_model.model.recognition import evened_alone
+from imn_world_model.vision.cutout import GREY, alone, along, covered
 
 
 def wedge(angle: float, side: int = 64, scale: float = 0.7) -> np.ndarray:

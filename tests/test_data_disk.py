@@ -17,6 +17,7 @@ from recordings import drive, scene, storage_file, write_bag
 from rosbags.rosbag2 import StoragePlugin
 from test_data_frames import write_video
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data import sqlite_storage
 from imn_world_model.data.cache import CacheError, default_cache_dir
 from imn_world_model.data.clips import unit_hash
@@ -24,9 +25,8 @@ from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.inspect import contact_sheet
 from imn_world_model.data.raw import Source, SourceReport
 from imn_world_model.data.sources import find_sources, read_frames
-from imn_world_model.errors import UserError
-from imn_world_model.infer import write_answers
-from imn_world_model.inference import ImnModel
+from imn_world_model.robot.answers import write_answers
+from imn_world_model.robot.inference import ImnModel
 
 MODEL = Path(__file__).parents[1] / 'export' / 'demo.onnx'
 

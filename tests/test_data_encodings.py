@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from recordings import COMPRESSED, IMAGE, STORE, header, raw, scene, write_bag
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.encodings import ENCODINGS, ImageError, Levels
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.images import compressed_to_rgb, message_to_rgb
-from imn_world_model.errors import UserError
 
 CORNERS = np.zeros((32, 48, 3), np.uint8)
 CORNERS[:16, :24], CORNERS[:16, 24:] = (255, 0, 0), (0, 255, 0)

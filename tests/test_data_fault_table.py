@@ -28,8 +28,8 @@ from recordings import (
 )
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, load_frames
-from imn_world_model.errors import UserError
 
 SQLITE, MCAP = StoragePlugin.SQLITE3, StoragePlugin.MCAP
 POINTER = 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'

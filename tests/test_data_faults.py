@@ -32,10 +32,10 @@ from recordings import (
 from rosbags.rosbag2 import StoragePlugin
 from test_data_frames import write_video
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.bags import TYPESTORE
 from imn_world_model.data.cache import CacheError, built_once
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
-from imn_world_model.errors import UserError
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from foxglove.channels import CompressedImageChannel, RawImageChannel
 from foxglove.messages import CompressedImage, RawImage, Timestamp
 from recordings import scene
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, load_frames
-from imn_world_model.errors import UserError
 
 FRAMES = 4
 

@@ -25,9 +25,9 @@ from recordings import (
 )
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.clips import cut_clips, moving, split_clips, split_factors
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
-from imn_world_model.errors import UserError
 
 
 @pytest.fixture

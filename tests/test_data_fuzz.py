@@ -14,8 +14,8 @@ import pytest
 from recordings import IMAGE, STORE, STRING, drive, raw, scene, storage_file, write_bag
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
-from imn_world_model.errors import UserError
 
 CASES = int(os.environ.get('IMN_FUZZ_CASES', 300))
 SEED = int(os.environ.get('IMN_FUZZ_SEED', 0))

@@ -9,7 +9,7 @@ from recordings import compressed, raw
 
 from imn_world_model.data.encodings import ENCODINGS, ImageError
 from imn_world_model.data.images import message_to_rgb
-from imn_world_model.preprocess import Crop, prepare
+from imn_world_model.vision.preprocess import Crop, prepare
 
 # Four plain corners: a swapped channel, a sheared row or a transposed image all show.
 CORNERS = np.zeros((32, 48, 3), np.uint8)

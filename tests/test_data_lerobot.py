@@ -25,12 +25,12 @@ from lerobot_sets import (
 )
 from recordings import drive, write_bag
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.inspect import describe
 from imn_world_model.data.raw import Source, SourceReport
-from imn_world_model.errors import UserError
-from imn_world_model.infer import answers
-from imn_world_model.inference import ImnModel
+from imn_world_model.robot.answers import answers
+from imn_world_model.robot.inference import ImnModel
 
 TOP, WRIST = CAMERAS
 WRITERS = {'v2.1': write_v21, 'v3.0': write_v30}

@@ -9,7 +9,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.nodes.recorder import Recorder
-from imn_world_model.preprocess import Crop
+from imn_world_model.vision.preprocess import Crop
 
 FRAMES = 12
 TOPICS = {'/live/image_raw': 'sensor_msgs/msg/Image',

@@ -20,7 +20,7 @@ from imn_world_model.data.cache import MAX_WAITING, _decoded
 from imn_world_model.data.images import compressed_to_rgb
 from imn_world_model.data.raw import RawFrame, Source, SourceReport
 from imn_world_model.data.sources import read_frames
-from imn_world_model.preprocess import Crop
+from imn_world_model.vision.preprocess import Crop
 
 SMALL_MB, LARGE_MB = 25, int(os.environ.get('IMN_TEST_LOG_MB', 250))
 HEIGHT, WIDTH = 720, 1280

@@ -13,13 +13,13 @@ import pytest
 from recordings import drive, scene, write_bag
 from rosbags.rosbag2 import StoragePlugin
 
+from imn_world_model.base.errors import UserError
+from imn_world_model.base.marks import MARK, is_marked
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.inspect import write_sheet
 from imn_world_model.data.sources import find_sources
-from imn_world_model.errors import UserError
-from imn_world_model.marks import MARK, is_marked
-from imn_world_model.pictures import write_png
-from imn_world_model.run import CONFIG, DATA
+from imn_world_model.learning.run import CONFIG, DATA
+from imn_world_model.model.pictures import write_png
 
 ROOT = Path(__file__).parents[1]
 

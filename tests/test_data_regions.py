@@ -8,19 +8,22 @@ import pytest
 import torch
 from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.data.raw import SourceReport
-from imn_world_model.data.regions import Background, Region, Regions, cut, finder
+from imn_world_model.data.regions import Regions, finder
 from imn_world_model.data.sources import find_sources, read_frames
-from imn_world_model.errors import UserError
-from imn_world_model.export import Calibration, export_onnx, run_metadata
-from imn_world_model.infer import answers
-from imn_world_model.inference import ImnModel
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.photographs import texture
-from imn_world_model.preprocess import Crop
-from imn_world_model.presets import preset
-from imn_world_model.run import Run
+from imn_world_model.exporting.calibration import Calibration
+from imn_world_model.exporting.graph import export_onnx, run_metadata
+from imn_world_model.learning.photographs import texture
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.run import Run
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.robot.answers import answers
+from imn_world_model.robot.inference import ImnModel
+from imn_world_model.vision.background import Background
+from imn_world_model.vision.preprocess import Crop
+from imn_world_model.vision.regions import Region, cut
 
 SECOND = 10 ** 9
 

@@ -10,8 +10,8 @@ from recordings import IMAGE, STRING, drive, noise, raw, scene, write_bag
 from rosbags.rosbag1 import Reader, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
-from imn_world_model.errors import UserError
 
 STORE1 = get_typestore(Stores.ROS1_NOETIC)
 FORMATS = [None, Writer.CompressionFormat.BZ2, Writer.CompressionFormat.LZ4]

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from recordings import scene
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.__main__ import main
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.sequences import arrange, place
-from imn_world_model.errors import UserError
-from imn_world_model.presets import preset
-from imn_world_model.run import _data_options, kept_options
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.run import _data_options, kept_options
 
 SECOND = 10 ** 9
 EPOCH = 1_305_031_102 * SECOND

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from test_data_sequences import load, write
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.data.sources import find_sources
-from imn_world_model.errors import UserError
 
 SECOND = 10 ** 9
 KITTI = 1_317_042_145 * SECOND                        # 2011-09-26 13:02:25

@@ -17,9 +17,9 @@ from recordings import (
 )
 from rosbags.rosbag2 import StoragePlugin
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
 from imn_world_model.data.topics import unwanted
-from imn_world_model.errors import UserError
 
 RAW, TWIN = '/cam/image_raw', '/cam/image_raw/compressed'
 

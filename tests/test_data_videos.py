@@ -6,8 +6,8 @@ import pytest
 from test_data_frames import write_video
 from videos import matroska, mpeg4, trim
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
-from imn_world_model.errors import UserError
 
 # 30 Hz, but for a pause of 3 s; of steps that vary; of every third frame left out.
 PAUSE = [k / 30 + 3 * (k >= 45) for k in range(90)]

@@ -1,9 +1,9 @@
 """The decoder: one path for matrices, one for all candidates, the same answer."""
 import torch
 
-from imn_world_model.combine import candidate_transforms
-from imn_world_model.config import ModelConfig
-from imn_world_model.decoder import Decoder
+from imn_world_model.base.config import ModelConfig
+from imn_world_model.model.combine import candidate_transforms
+from imn_world_model.model.decoder import Decoder
 
 CONFIG = ModelConfig(image_size=32, matrix_size=6, encoder_channels=(16, 32),
                      decoder_channels=(32, 16), decoder_hidden=32)

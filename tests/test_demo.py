@@ -8,8 +8,8 @@ import pytest
 from ros_graph import ROOT, slowdown
 from rosbags.rosbag2 import Reader
 
-from imn_world_model import demo
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
+from imn_world_model.nodes import demonstration
 
 
 def run(*arguments):
@@ -50,4 +50,4 @@ def test_demo_mistakes_are_one_line_and_an_exit_code(tiny_model, tmp_path, fault
 
 def test_summary_without_answers_is_an_error():
     with pytest.raises(UserError, match='3 images were published and 0 identities'):
-        demo.summary(demo.Answers(published={1: 0.0, 2: 0.0, 3: 0.0}))
+        demonstration.summary(demonstration.Answers(published={1: 0.0, 2: 0.0, 3: 0.0}))

@@ -4,12 +4,12 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from imn_world_model.config import AUTO, override
-from imn_world_model.discovery import Discoverer, Discovery
-from imn_world_model.errors import UserError
-from imn_world_model.grouping import confusion_distance, group
-from imn_world_model.presets import preset
-from imn_world_model.recognition import Recognizer
+from imn_world_model.base.config import AUTO, override
+from imn_world_model.base.errors import UserError
+from imn_world_model.learning.discovery import Discoverer, Discovery
+from imn_world_model.learning.grouping import confusion_distance, group
+from imn_world_model.learning.presets import preset
+from imn_world_model.model.recognition import Recognizer
 
 
 def world(objects: int, clips_each: int, frames: int = 6, spread: float = 0.25
@@ -47,7 +47,7 @@ def test_group_finds_how_many_objects_there_are(objects: int, clips_each: int) -
 def test_group_of_very_many_clips_gives_the_rest_to_the_nearest(
         monkeypatch: pytest.MonkeyPatch) -> None:
     features, clip, signature, truth = world(4, 20)
-    monkeypatch.setattr('imn_world_model.grouping.MAX_GROUPED', 30)
+    monkeypatch.setattr('imn_world_model.learning.grouping.MAX_GROUPED', 30)
     assert same_groups(group(features, clip, signature, 4), truth)
 
 
@@ -104,7 +104,7 @@ def test_pixels_are_heard_in_grouping_only_where_objects_lie_the_same_way(
     def learnt(*_: object) -> tuple[Recognizer, torch.Tensor]:
         return (Recognizer(config.model).eval(),
                 torch.nn.functional.normalize(torch.randn(4, config.model.signature_size), dim=1))
-    monkeypatch.setattr('imn_world_model.discovery.group', listen)
+    monkeypatch.setattr('imn_world_model.learning.discovery.group', listen)
     monkeypatch.setattr(discoverer, '_learn', learnt)
     monkeypatch.setattr(discoverer, '_trial', lambda: (turned, 0.0))
     assert discoverer.run().turned == turned

@@ -10,7 +10,7 @@ import pytest
 
 from imn_world_model.nodes.motion import MotionSettings
 from imn_world_model.nodes.parameters import Settings
-from imn_world_model.tracking import TrackingOptions
+from imn_world_model.robot.tracking import TrackingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / 'docs'
@@ -40,7 +40,7 @@ def test_equations_and_docstrings_are_rendered(site: Path) -> None:
     assert shown.count('<math') == (DOCS / 'how_it_works.md').read_text().count('$$') // 2
     assert '$$' not in shown and 'arithmatex' not in shown
     network = (site / 'api' / 'model.html').read_text()
-    assert 'id="imn_world_model.model.IndependentModularNetwork.forward"' in network
+    assert 'id="imn_world_model.model.imn.IndependentModularNetwork.forward"' in network
     assert ':mod:' not in network and ':param' not in network
 
 

@@ -6,6 +6,7 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 from imn_world_model import simulate
+from imn_world_model.rendering import recording
 from imn_world_model.rendering.drive import (
     COMBINATIONS,
     CONTROL_RATE,
@@ -53,7 +54,7 @@ def test_a_held_command_matches_many_small_steps() -> None:
 
 
 def test_odometry_follows_from_the_commands(log) -> None:
-    commands, odometry = log[simulate.COMMAND_TOPIC], log[simulate.ODOM_TOPIC]
+    commands, odometry = log[recording.COMMAND_TOPIC], log[recording.ODOM_TOPIC]
     assert len(commands) == len(odometry) == 2 * FRAMES * CONTROL_RATE / RATE
     moved = 0.0
     for (time, twist), (first, here), (second, then) in zip(commands[:-1], odometry[:-1],
@@ -73,10 +74,10 @@ def test_odometry_follows_from_the_commands(log) -> None:
 
 
 def test_the_object_stands_still_in_the_odometry_frame(log) -> None:
-    odometry = dict(log[simulate.ODOM_TOPIC])
+    odometry = dict(log[recording.ODOM_TOPIC])
     for clip in range(2):
         places, distances = [], []
-        for time, message in log[simulate.POSE_TOPIC][clip * FRAMES:(clip + 1) * FRAMES]:
+        for time, message in log[recording.POSE_TOPIC][clip * FRAMES:(clip + 1) * FRAMES]:
             seen = message.pose.position                # right, down, forward of the camera
             x, y, yaw = planar(odometry[time])
             # The camera looks down a little; the object's height above the floor is of no matter.

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from imn_world_model.driven import HOLD, DrivenTrack
-from imn_world_model.errors import UserError
-from imn_world_model.world_model import WorldModel
+from imn_world_model.base.errors import UserError
+from imn_world_model.robot.driven import HOLD, DrivenTrack
+from imn_world_model.robot.world_model import WorldModel
 
 
 def seen(value: float, identity: int = 0, variance: float = 0.01) -> SimpleNamespace:

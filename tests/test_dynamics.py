@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from imn_world_model import flow as flow_module
-from imn_world_model import world_model
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, ImageStack
-from imn_world_model.dynamics import load_flow, train_dynamics
-from imn_world_model.dynamics_export import export_dynamics
-from imn_world_model.errors import UserError
-from imn_world_model.fitting import FitOptions, FlowPredictor, cut, fit, fuse
-from imn_world_model.flow import FlowConfig, GroupFlow
-from imn_world_model.imagination import world_model_of
-from imn_world_model.inference import ImnModel, ModelError
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.prediction import errors, last_image_error
-from imn_world_model.presets import preset
-from imn_world_model.rivals import coast, num_parameters, recurrent_like, stay
-from imn_world_model.run import DYNAMICS, Run, weights_hash
-from imn_world_model.transitions import Transitions, run_lengths
-from imn_world_model.world_model import State, WorldModel
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.run import DYNAMICS, Run, weights_hash
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.prediction import flow as flow_module
+from imn_world_model.prediction.accuracy import errors, last_image_error
+from imn_world_model.prediction.fitting import FitOptions, FlowPredictor, cut, fit, fuse
+from imn_world_model.prediction.flow import FlowConfig, GroupFlow
+from imn_world_model.prediction.graph import export_dynamics
+from imn_world_model.prediction.imagination import world_model_of
+from imn_world_model.prediction.rivals import coast, num_parameters, recurrent_like, stay
+from imn_world_model.prediction.training import load_flow, train_dynamics
+from imn_world_model.prediction.transitions import Transitions, run_lengths
+from imn_world_model.robot import world_model
+from imn_world_model.robot.inference import ImnModel, ModelError
+from imn_world_model.robot.world_model import State, WorldModel
 
 M, L, N, A = 2, 3, 3, 2
 NAMES, UNITS = ('linear.x', 'angular.z'), ('m/s', 'rad/s')

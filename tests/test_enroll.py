@@ -12,18 +12,20 @@ import pytest
 import torch
 from images import views
 
-from imn_world_model import pool
-from imn_world_model.combine import active_product
-from imn_world_model.compact import round_weights
-from imn_world_model.enroll import enrol, main, spread
-from imn_world_model.errors import UserError
-from imn_world_model.export import DeployedNetwork, export_onnx
-from imn_world_model.familiarity import Familiarity
-from imn_world_model.inference import ImnModel, Winner
-from imn_world_model.observe import observe
-from imn_world_model.pool import Pool
-from imn_world_model.restore import FOLDED, restore
-from imn_world_model.shortlist import fit_shortlist
+from imn_world_model.base.errors import UserError
+from imn_world_model.enroll import main
+from imn_world_model.enrolment import pool
+from imn_world_model.enrolment.enrol import enrol, spread
+from imn_world_model.enrolment.pool import Pool
+from imn_world_model.exporting.deployed import DeployedNetwork
+from imn_world_model.exporting.graph import export_onnx
+from imn_world_model.exporting.restore import FOLDED, restore
+from imn_world_model.exporting.shortlist import fit_shortlist
+from imn_world_model.model.combine import active_product
+from imn_world_model.model.compact import round_weights
+from imn_world_model.model.familiarity import Familiarity
+from imn_world_model.model.observe import observe
+from imn_world_model.robot.inference import ImnModel, Winner
 
 NEW = 7
 

@@ -6,9 +6,10 @@ from imn_msgs.msg import Identity, State, Transform
 from ros_graph import ROOT, NodeProcess, ask, wait_until
 
 from imn_world_model import track
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 from imn_world_model.nodes.messages import TransformArrays, arrays_to_transform
-from imn_world_model.tracking import Track, TrackingOptions
+from imn_world_model.robot import replay
+from imn_world_model.robot.tracking import Track, TrackingOptions
 
 DIMENSIONS = 6
 LOG = ROOT / 'demo' / 'log'
@@ -127,7 +128,7 @@ def test_filter_bridges_occluded_frames():
 
 def test_occlude_covers_the_share_of_images_that_it_is_asked_for():
     images = np.full((400, 32, 32, 3), 200, np.uint8)
-    hidden = track.occlude(images, 0.25)
+    hidden = replay.occlude(images, 0.25)
     covered = (hidden != images).any((1, 2, 3))
     assert 60 < covered.sum() < 140
     share = (hidden != images).any(3).mean((1, 2))[covered]
@@ -139,8 +140,8 @@ def test_linear_fit_recovers_a_linear_map():
     random = np.random.default_rng(0)
     coordinates, weights = random.normal(size=(200, 4)), random.normal(size=5)
     values = coordinates @ weights[:4] + weights[4]
-    np.testing.assert_allclose(track.linear_fit(coordinates, values), weights, atol=1e-3)
-    np.testing.assert_allclose(track.apply(weights, coordinates), values)
+    np.testing.assert_allclose(replay.linear_fit(coordinates, values), weights, atol=1e-3)
+    np.testing.assert_allclose(replay.apply(weights, coordinates), values)
 
 
 def test_track_command_measures_on_the_demo_log_and_plots(tiny_model, tmp_path, capsys):

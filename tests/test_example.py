@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from imn_world_model.rendering.drive import clip_drive
-from imn_world_model.world_model import State, WorldModel
+from imn_world_model.robot.world_model import State, WorldModel
 
 
 @pytest.fixture(scope='module')

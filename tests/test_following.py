@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from imn_world_model.following import MISSED, Follower
-from imn_world_model.overlaps import generalized_overlap
+from imn_world_model.vision.following import MISSED, Follower
+from imn_world_model.vision.overlaps import generalized_overlap
 
 
 def numbers(answers):

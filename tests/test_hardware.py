@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from imn_world_model import cores, hardware
-from imn_world_model.errors import UserError
-from imn_world_model.session import Session
+from imn_world_model.base import cores
+from imn_world_model.base.errors import UserError
+from imn_world_model.learning import hardware
+from imn_world_model.robot.session import Session
 
 
 def test_cores_are_those_of_the_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -31,7 +32,7 @@ def test_torch_and_onnxruntime_start_no_more_threads_than_cores(
     finally:
         torch.set_num_threads(before)
     asked: list[int] = []
-    monkeypatch.setattr('imn_world_model.session.usable_cores', lambda: asked.append(1) or 1)
+    monkeypatch.setattr('imn_world_model.robot.session.usable_cores', lambda: asked.append(1) or 1)
     Session(Path(__file__).parents[1] / 'export' / 'demo.onnx', ['cpu'], 0)
     assert asked
 

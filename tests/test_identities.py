@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import torch
 
-from imn_world_model.config import TrainConfig
-from imn_world_model.identities import IdentityAssignment
+from imn_world_model.base.config import TrainConfig
+from imn_world_model.learning.identities import IdentityAssignment
 
 CONFIG = TrainConfig(steps=1000, batch_size=8, share='clip', views=2, single_identity_steps=100,
                      balance=1.0, restart_every=50, restart_until=0.8)

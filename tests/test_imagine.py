@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from imn_world_model import dynamics, imagine, simulate, train
+from imn_world_model.base.errors import UserError
 from imn_world_model.bench import motion, predict
-from imn_world_model.errors import UserError
-from imn_world_model.fitting import FitOptions
-from imn_world_model.foresight import foresight_section
-from imn_world_model.run import DYNAMICS, load_run
+from imn_world_model.judging.foresight import foresight_section
+from imn_world_model.learning.run import DYNAMICS, load_run
+from imn_world_model.prediction.film import HEAD, SCALE
+from imn_world_model.prediction.fitting import FitOptions
 
 
 @pytest.fixture(scope='module')
@@ -65,10 +66,10 @@ def test_a_film_and_strips_are_written(run: Path, log: Path, tmp_path: Path,
             break
         frames.append(frame)
     assert len(frames) == 2 * 9 and film.get(cv2.CAP_PROP_FPS) == pytest.approx(5.0, rel=0.01)
-    side = 32 * imagine.SCALE
-    assert frames[0].shape == (side + imagine.HEAD, 3 * side, 3)
+    side = 32 * SCALE
+    assert frames[0].shape == (side + HEAD, 3 * side, 3)
     # The left third is the log's own picture, and it moves.
-    left = [frame[imagine.HEAD:, :side].astype(int) for frame in frames]
+    left = [frame[HEAD:, :side].astype(int) for frame in frames]
     assert np.abs(left[0] - left[8]).mean() > 1.0
     assert cv2.imread(str(out.with_suffix('.png'))).shape[0] > 6 * 32
 

@@ -10,23 +10,18 @@ import onnx
 import pytest
 import torch
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions
-from imn_world_model.errors import UserError
-from imn_world_model.export import (
-    TOLERANCE,
-    Calibration,
-    DeployedNetwork,
-    calibrate,
-    export_onnx,
-    run_metadata,
-)
-from imn_world_model.inference import OUTPUTS, ImnModel, ModelError
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.preprocess import Crop
-from imn_world_model.presets import preset
-from imn_world_model.run import Run
-from imn_world_model.shortlist import fit_shortlist
-from imn_world_model.winner import coarse_to_fine
+from imn_world_model.exporting.calibration import Calibration, calibrate
+from imn_world_model.exporting.deployed import DeployedNetwork
+from imn_world_model.exporting.graph import TOLERANCE, export_onnx, run_metadata
+from imn_world_model.exporting.shortlist import fit_shortlist
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.run import Run
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.winner import coarse_to_fine
+from imn_world_model.robot.inference import OUTPUTS, ImnModel, ModelError
+from imn_world_model.vision.preprocess import Crop
 
 LABELS = ['cup', 'box', 'ball']
 
@@ -287,9 +282,9 @@ def test_bit_flips_never_crash_the_process(file: Path, tmp_path: Path) -> None:
     program = """
 import sys, numpy as np
 from pathlib import Path
-from imn_world_model.inference import ImnModel
+from imn_world_model.robot.inference import ImnModel
 from imn_world_model.data.frames import DataOptions
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 data, rng, fine = Path(sys.argv[1]).read_bytes(), np.random.default_rng(0), 0
 for case in range(40):
     broken = bytearray(data)

@@ -4,7 +4,7 @@ import pytest
 from images import header
 from imn_msgs.msg import Transform
 
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 from imn_world_model.nodes.messages import (
     TransformArrays,
     arrays_to_transform,

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from imn_world_model import metrics
+from imn_world_model.judging import metrics
 
 RNG = np.random.default_rng(0)
 FACTORS = RNG.integers(0, 5, (2000, 3))

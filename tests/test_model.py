@@ -5,19 +5,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from imn_world_model.combine import candidate_transforms, subset_masks, subset_transforms
-from imn_world_model.config import LossConfig, ModelConfig
-from imn_world_model.learner import Learner
-from imn_world_model.losses import (
+from imn_world_model.base.config import LossConfig, ModelConfig
+from imn_world_model.learning.learner import Learner
+from imn_world_model.learning.presets import preset
+from imn_world_model.model.combine import candidate_transforms, subset_masks, subset_transforms
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.losses import (
     IdClassifier,
     group_feature_error,
     radius_variance,
     subspace_error,
 )
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.presets import preset
-from imn_world_model.score import algebraic_independence, choice_cost, image_loss
-from imn_world_model.winner import coarse_to_fine, exhaustive, exhaustive_scores
+from imn_world_model.model.score import algebraic_independence, choice_cost, image_loss
+from imn_world_model.model.winner import coarse_to_fine, exhaustive, exhaustive_scores
 
 CONFIG = ModelConfig(image_size=32, num_modules=3, num_identities=4, num_latents=2, matrix_size=5,
                      encoder_channels=(16, 32), decoder_channels=(32, 16),

@@ -4,8 +4,8 @@ import pytest
 import scipy.linalg
 import torch
 
-from imn_world_model.config import ModelConfig
-from imn_world_model.modules import CompositionalModules, IdentityModules, matrix_exp
+from imn_world_model.base.config import ModelConfig
+from imn_world_model.model.modules import CompositionalModules, IdentityModules, matrix_exp
 
 CONFIG = ModelConfig(image_size=32, num_modules=3, num_identities=4, num_latents=2, matrix_size=5,
                      encoder_channels=(16, 32), decoder_channels=(32, 16),

@@ -11,20 +11,20 @@ from imn_msgs.msg import State, Transform
 from imn_msgs.srv import Imagine
 from ros_graph import PATIENCE, NodeProcess, wait_until
 
-from imn_world_model.dynamics_export import export_dynamics
-from imn_world_model.errors import UserError
-from imn_world_model.flow import FlowConfig, GroupFlow
-from imn_world_model.inference import ImnModel
+from imn_world_model.base.errors import UserError
 from imn_world_model.nodes.messages import TransformArrays, arrays_to_transform
 from imn_world_model.nodes.motion import MotionSettings
-from imn_world_model.world_model import WorldModel
+from imn_world_model.prediction.flow import FlowConfig, GroupFlow
+from imn_world_model.prediction.graph import export_dynamics
+from imn_world_model.robot.inference import ImnModel
+from imn_world_model.robot.world_model import WorldModel
 
 
 @pytest.fixture(scope='module')
 def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """:return: a model with an untrained dynamics that moves, beside it."""
-    from imn_world_model.model import IndependentModularNetwork
-    from imn_world_model.presets import preset
+    from imn_world_model.learning.presets import preset
+    from imn_world_model.model.imn import IndependentModularNetwork
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('model') / 'model.onnx'
     path.write_bytes(tiny_model.read_bytes())

@@ -7,8 +7,8 @@ import sys
 import pytest
 from ros_graph import PATIENCE, ROOT, slowdown, wait_until
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.bench import node, services
-from imn_world_model.errors import UserError
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -10,14 +10,14 @@ from rclpy.serialization import serialize_message
 from ros_graph import wait_until
 from sensor_msgs.msg import Image, RegionOfInterest
 
-from imn_world_model.data.regions import Region, cut
-from imn_world_model.errors import UserError
-from imn_world_model.inference import ImnModel
+from imn_world_model.base.errors import UserError
 from imn_world_model.nodes.boxes import Pairing, boxes_of, message_class, stamp_of
 from imn_world_model.nodes.intake import Arrival, Intake
 from imn_world_model.nodes.objects import MOST, by_detector, largest_first
 from imn_world_model.nodes.parameters import Settings
 from imn_world_model.nodes.worker import InferenceWorker
+from imn_world_model.robot.inference import ImnModel
+from imn_world_model.vision.regions import Region, cut
 
 BOX = (8.0, 4.0, 20.0, 30.0)
 

@@ -17,7 +17,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from ros_graph import ask, wait_until
 from sensor_msgs.msg import Image
 
-from imn_world_model.inference import ImnModel
+from imn_world_model.robot.inference import ImnModel
 
 TOPIC = '/camera/image_raw'
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)

@@ -9,10 +9,10 @@ from imn_msgs.msg import Identity, Transform
 from ros_graph import Diagnostics, NodeProcess, ask, wait_until
 from sensor_msgs.msg import CompressedImage, Image
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.images import message_to_rgb
-from imn_world_model.errors import UserError
-from imn_world_model.inference import ImnModel
 from imn_world_model.nodes.messages import transform_to_arrays
+from imn_world_model.robot.inference import ImnModel
 
 NODE = 'imn_world_model.nodes.perception'
 TOPICS = ['/front/image_raw', '/left/image_raw/compressed', '/right/picture', '/deep/image_raw']

@@ -14,10 +14,10 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from test_proposals import moving
 
 from imn_world_model.data.images import message_to_rgb
-from imn_world_model.data.regions import Region, cut
-from imn_world_model.inference import ImnModel
 from imn_world_model.nodes.overlay import colour_of
-from imn_world_model.overlaps import overlap
+from imn_world_model.robot.inference import ImnModel
+from imn_world_model.vision.overlaps import overlap
+from imn_world_model.vision.regions import Region, cut
 
 NODE = 'imn_world_model.nodes.perception'
 BOX = (8.0, 4.0, 20.0, 30.0)

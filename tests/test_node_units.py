@@ -7,11 +7,11 @@ from images import picture
 from ros_graph import wait_until
 from sensor_msgs.msg import Image
 
-from imn_world_model.errors import UserError
-from imn_world_model.inference import ImnModel
+from imn_world_model.base.errors import UserError
 from imn_world_model.nodes import health
 from imn_world_model.nodes.intake import Arrival, Intake
 from imn_world_model.nodes.worker import InferenceWorker
+from imn_world_model.robot.inference import ImnModel
 
 
 def arrival(source, payload=b''):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from imn_world_model.patches import ParallelLinear, initialize, nest, unnest
+from imn_world_model.model.patches import ParallelLinear, initialize, nest, unnest
 
 
 @pytest.mark.parametrize('sides', [(3, 4), (2, 2, 3), (4, 2, 2, 4)])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from imn_world_model.cutout import behind, cut_out
-from imn_world_model.photographs import Backgrounds, texture, vary
+from imn_world_model.learning.photographs import Backgrounds, texture, vary
+from imn_world_model.vision.cutout import behind, cut_out
 
 
 def picture(seed: int, side: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +79,7 @@ def test_vary_is_a_function_of_its_generator_and_stays_in_range() -> None:
 
 def test_vary_turns_any_way_only_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ('ERASED', 'NOISE', 'SHIFT'):
-        monkeypatch.setattr(f'imn_world_model.photographs.{name}', 0.0)
+        monkeypatch.setattr(f'imn_world_model.learning.photographs.{name}', 0.0)
     image = torch.zeros(300, 3, 33, 33)
     image[:, :, 3:8, 14:19] = 1.0                     # a mark at the top
     above = {}

@@ -1,7 +1,7 @@
 """Sweeps of modules: about a circle, along a line."""
 import numpy as np
 
-from imn_world_model.pictures import SWEEP, sweep
+from imn_world_model.model.pictures import SWEEP, sweep
 
 
 def test_sweep_goes_once_about_a_circle() -> None:

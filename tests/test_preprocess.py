@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imn_world_model.errors import UserError
-from imn_world_model.preprocess import Crop, prepare
+from imn_world_model.base.errors import UserError
+from imn_world_model.vision.preprocess import Crop, prepare
 
 
 def numbered(height: int, width: int) -> np.ndarray:

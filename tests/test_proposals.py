@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
-from imn_world_model import proposals as proposals_file
+from imn_world_model.base.errors import UserError
 from imn_world_model.bench import scenes
-from imn_world_model.data.regions import Box
-from imn_world_model.errors import UserError
-from imn_world_model.overlaps import overlap
-from imn_world_model.photographs import texture
-from imn_world_model.proposals import LOOK_SIDE, Proposals, outline
+from imn_world_model.learning.photographs import texture
+from imn_world_model.vision import proposals as proposals_file
+from imn_world_model.vision.overlaps import overlap
+from imn_world_model.vision.proposals import LOOK_SIDE, Proposals, outline
+from imn_world_model.vision.regions import Box
 
 WIDTH, HEIGHT = 320, 240
 RED, BLUE = (190, 40, 40), (40, 60, 190)

@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from imn_world_model.errors import UserError
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.modules import IdentityModules
-from imn_world_model.presets import preset
-from imn_world_model.recognition import Recognizer, standing_out
+from imn_world_model.base.errors import UserError
+from imn_world_model.learning.presets import preset
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.modules import IdentityModules
+from imn_world_model.model.recognition import Recognizer, standing_out
 
 MODEL = replace(preset('objects').model, num_identities=7)
 

@@ -13,7 +13,7 @@ from images import picture
 
 import imn_world_model
 from imn_world_model.__main__ import commands, main
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = imn_world_model.__version__

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from imn_world_model import render
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
+from imn_world_model.rendering import files
 from imn_world_model.rendering.shapes3d import FACTOR_VALUES, NUM_IMAGES, Shapes3D
 
 
@@ -75,7 +76,7 @@ def test_full_grid_is_in_published_order() -> None:
 
 
 def test_draw_repeats_nothing_before_all_were_drawn() -> None:
-    drawn = render.draw(10, 25, np.random.default_rng(0))
+    drawn = files.draw(10, 25, np.random.default_rng(0))
     assert len(drawn) == 25
     assert sorted(drawn[:10]) == sorted(drawn[10:20]) == list(range(10))
     assert len(set(drawn[20:])) == 5

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from imn_world_model.config import ModelConfig
-from imn_world_model.learner import Learner
-from imn_world_model.modules import CompositionalModules
-from imn_world_model.presets import preset
-from imn_world_model.revival import NEW_LOGVAR, idle_coordinates, renew, standardize
+from imn_world_model.base.config import ModelConfig
+from imn_world_model.learning.learner import Learner
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.revival import NEW_LOGVAR, idle_coordinates, renew, standardize
+from imn_world_model.model.modules import CompositionalModules
 
 CONFIG = ModelConfig(image_size=32, num_modules=3, num_latents=2, matrix_size=6,
                      decoder_channels=(32, 16),

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions
-from imn_world_model.errors import UserError
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.presets import preset
-from imn_world_model.run import (
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.run import (
     CHECKPOINT,
     CONFIG,
     DATA,
@@ -20,6 +19,7 @@ from imn_world_model.run import (
     load_run,
     write_run,
 )
+from imn_world_model.model.imn import IndependentModularNetwork
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as reference_kl
 
-from imn_world_model.combine import subset_mask_tensor
-from imn_world_model.score import (
+from imn_world_model.model.combine import subset_mask_tensor
+from imn_world_model.model.score import (
     algebraic_independence,
     choice_cost,
     hessian_independence,

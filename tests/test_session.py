@@ -8,9 +8,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from imn_world_model import session
-from imn_world_model.inference import ImnModel
-from imn_world_model.session import (
+from imn_world_model.robot import session
+from imn_world_model.robot.inference import ImnModel
+from imn_world_model.robot.session import (
     CPU,
     CUDA,
     TENSORRT,

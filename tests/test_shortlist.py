@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from imn_world_model import shortlist
-from imn_world_model.decoder import Decoder
 from imn_world_model.evaluate import search_agreement
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.presets import preset
-from imn_world_model.shortlist import Shortlist, Sketch, fit_shortlist
-from imn_world_model.winner import Answer, Question, coarse_to_fine, exhaustive_scores
+from imn_world_model.exporting import shortlist
+from imn_world_model.exporting.shortlist import Shortlist, Sketch, fit_shortlist
+from imn_world_model.learning.presets import preset
+from imn_world_model.model.decoder import Decoder
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.winner import Answer, Question, coarse_to_fine, exhaustive_scores
 
 
 def images(count: int, seed: int) -> np.ndarray:

@@ -11,7 +11,8 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 from imn_world_model import simulate
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
+from imn_world_model.rendering import recording
 
 CLIPS, FRAMES, RATE = 4, 3, 20.0
 
@@ -36,7 +37,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     path = tmp_path_factory.mktemp('log') / 'drive'
     record(path)
     held = read(path)
-    truths = [json.loads(message.data) for _, message in held[simulate.TRUTH_TOPIC]]
+    truths = [json.loads(message.data) for _, message in held[recording.TRUTH_TOPIC]]
     return SimpleNamespace(path=path, held=held, truths=truths)
 
 
@@ -53,9 +54,9 @@ def test_log_is_a_rosbag2_folder_with_mcap(log: SimpleNamespace) -> None:
 def test_every_frame_has_its_picture_calibration_and_truth(log: SimpleNamespace) -> None:
     assert set(log.held) == {'/camera/image_raw/compressed', '/camera/camera_info',
                              '/ground_truth', '/ground_truth/object_pose'}
-    stamps = [stamp_of(message) for _, message in log.held[simulate.IMAGE_TOPIC]]
+    stamps = [stamp_of(message) for _, message in log.held[recording.IMAGE_TOPIC]]
     assert len(stamps) == CLIPS * FRAMES
-    for topic in (simulate.IMAGE_TOPIC, simulate.INFO_TOPIC, simulate.POSE_TOPIC):
+    for topic in (recording.IMAGE_TOPIC, recording.INFO_TOPIC, recording.POSE_TOPIC):
         assert [stamp_of(message) for _, message in log.held[topic]] == stamps
         assert {message.header.frame_id for _, message in log.held[topic]} == {
             'camera_optical_frame'}
@@ -82,7 +83,7 @@ def test_clips_show_one_object_each(log: SimpleNamespace) -> None:
 
 
 def test_pictures_decode_to_their_size(log: SimpleNamespace) -> None:
-    for _, message in log.held[simulate.IMAGE_TOPIC]:
+    for _, message in log.held[recording.IMAGE_TOPIC]:
         assert message.format == 'jpeg'
         image = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
         assert image.shape == (480, 640, 3)
@@ -91,8 +92,8 @@ def test_pictures_decode_to_their_size(log: SimpleNamespace) -> None:
 
 def test_calibration_projects_the_object_onto_its_colour(log: SimpleNamespace) -> None:
     for (_, picture), (_, info), (_, pose), truth in zip(
-            log.held[simulate.IMAGE_TOPIC], log.held[simulate.INFO_TOPIC],
-            log.held[simulate.POSE_TOPIC], log.truths, strict=True):
+            log.held[recording.IMAGE_TOPIC], log.held[recording.INFO_TOPIC],
+            log.held[recording.POSE_TOPIC], log.truths, strict=True):
         place = pose.pose.position
         matrix = info.k.reshape(3, 3)
         column, row, depth = matrix @ [place.x, place.y, place.z]
@@ -112,8 +113,8 @@ def test_log_is_decided_by_its_seed(log: SimpleNamespace, tmp_path: Path) -> Non
     for name in ('drive.mcap', 'metadata.yaml'):
         assert (tmp_path / 'drive' / name).read_bytes() == (log.path / name).read_bytes()
     record(tmp_path / 'other', '--seed', '4')
-    other = read(tmp_path / 'other')[simulate.IMAGE_TOPIC][0][1]
-    assert other.data.tobytes() != log.held[simulate.IMAGE_TOPIC][0][1].data.tobytes()
+    other = read(tmp_path / 'other')[recording.IMAGE_TOPIC][0][1]
+    assert other.data.tobytes() != log.held[recording.IMAGE_TOPIC][0][1].data.tobytes()
 
 
 def test_an_existing_log_is_replaced_only_when_asked(tmp_path: Path) -> None:
@@ -157,13 +158,14 @@ def test_demo_log_matches_its_command() -> None:
     held = read(folder)
     assert {len(messages) for messages in held.values()} == {160}
     assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
-    shapes = [json.loads(message.data)['shape'] for _, message in held[simulate.TRUTH_TOPIC]]
+    shapes = [json.loads(message.data)['shape'] for _, message in held[recording.TRUTH_TOPIC]]
     assert all(shapes.count(shape) == 40 for shape in ('cube', 'cylinder', 'sphere', 'capsule'))
     for clip in (0, 5):
-        shipped = cv2.imdecode(held[simulate.IMAGE_TOPIC][20 * clip + 7][1].data, cv2.IMREAD_COLOR)
-        now = simulate.shoot(2026, clip, 7, 10.0, 85)
+        picture = held[recording.IMAGE_TOPIC][20 * clip + 7][1].data
+        shipped = cv2.imdecode(picture, cv2.IMREAD_COLOR)
+        now = recording.shoot(2026, clip, 7, 10.0, 85)
         made = cv2.imdecode(np.frombuffer(now.jpeg, np.uint8), cv2.IMREAD_COLOR)
         # Not bit by bit: JPEG coders differ between builds.
         assert np.abs(shipped.astype(int) - made).mean() < 0.5
-        truth = json.loads(held[simulate.TRUTH_TOPIC][20 * clip + 7][1].data)
+        truth = json.loads(held[recording.TRUTH_TOPIC][20 * clip + 7][1].data)
         assert now.truth == {key: value for key, value in truth.items() if key != 'stamp'}

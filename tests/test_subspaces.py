@@ -2,13 +2,13 @@
 import numpy as np
 import pytest
 
-from imn_world_model.metrics import factor_matrix
-from imn_world_model.rendering.shapes3d import FACTOR_SIZES, FACTORS, Shapes3D
-from imn_world_model.subspaces import (
+from imn_world_model.judging.metrics import factor_matrix
+from imn_world_model.learning.subspaces import (
     IndependentSubspaces,
     dependent_groups,
     independent_components,
 )
+from imn_world_model.rendering.shapes3d import FACTOR_SIZES, FACTORS, Shapes3D
 
 
 @pytest.mark.parametrize('seed', [0, 1])

@@ -17,13 +17,13 @@ import pytest
 import torch
 from recordings import drive, write_bag
 
-from imn_world_model.batches import Batches
-from imn_world_model.config import override
+from imn_world_model.base.config import override
 from imn_world_model.data.frames import DataOptions, load_frames
-from imn_world_model.preprocess import Crop
-from imn_world_model.presets import preset
-from imn_world_model.run import load_run
-from imn_world_model.train import FrameBatches
+from imn_world_model.learning.batches import Batches
+from imn_world_model.learning.loading import FrameBatches
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.run import load_run
+from imn_world_model.vision.preprocess import Crop
 
 ROOT = Path(__file__).parents[1]
 

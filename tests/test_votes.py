@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from imn_world_model import votes
-from imn_world_model.config import Config, override
+from imn_world_model.base.config import Config, override
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, Frames
-from imn_world_model.errors import UserError
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.observe import observe
-from imn_world_model.presets import preset
-from imn_world_model.recognition import Recognizer
-from imn_world_model.run import kept_options, load_run
-from imn_world_model.train import train
-from imn_world_model.trainer import lightning_options
+from imn_world_model.learning import votes
+from imn_world_model.learning.fit import train
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.run import kept_options, load_run
+from imn_world_model.learning.trainer import lightning_options
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.observe import observe
+from imn_world_model.model.recognition import Recognizer
 
 # Of torch's own, while Lightning looks at a batch; Lightning's on short trainings.
 pytestmark = [pytest.mark.filterwarnings('ignore:.isinstance.treespec:FutureWarning'),

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from imn_world_model.agreement import settled
-from imn_world_model.combine import subset_transforms
 from imn_world_model.data.frames import DataOptions
-from imn_world_model.decoder import Decoder
 from imn_world_model.evaluate import search_agreement
-from imn_world_model.export import Calibration, export_onnx, run_metadata
-from imn_world_model.identities import ClipMemory
-from imn_world_model.inference import OUTPUTS, ImnModel
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.presets import preset
-from imn_world_model.run import Run
-from imn_world_model.shortlist import fit_shortlist
-from imn_world_model.winner import (
+from imn_world_model.exporting.agreement import settled
+from imn_world_model.exporting.calibration import Calibration
+from imn_world_model.exporting.graph import export_onnx, run_metadata
+from imn_world_model.exporting.shortlist import fit_shortlist
+from imn_world_model.learning.identities import ClipMemory
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.run import Run
+from imn_world_model.model.combine import subset_transforms
+from imn_world_model.model.decoder import Decoder
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.winner import (
     MAX_IDENTITIES,
     MAX_SKETCHED,
     Answer,
@@ -33,6 +33,7 @@ from imn_world_model.winner import (
     preselect,
     products,
 )
+from imn_world_model.robot.inference import OUTPUTS, ImnModel
 
 N = 30
 # Untrained decoders are wrong by thousands: the recognizer's word must count against that.

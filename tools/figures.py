@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
-from imn_world_model.combine import active_product, candidate_transforms, subset_transforms
-from imn_world_model.config import Config
-from imn_world_model.learner import Learner
-from imn_world_model.marks import MARK
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.pictures import to_uint8
+from imn_world_model.base.config import Config
+from imn_world_model.base.marks import MARK
+from imn_world_model.learning.learner import Learner
+from imn_world_model.learning.run import load_run
+from imn_world_model.model.combine import active_product, candidate_transforms, subset_transforms
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.pictures import to_uint8
+from imn_world_model.model.score import image_loss
+from imn_world_model.model.winner import exhaustive
 from imn_world_model.rendering.shapes3d import Shapes3D
-from imn_world_model.run import load_run
-from imn_world_model.score import image_loss
-from imn_world_model.winner import exhaustive
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ROOT / 'export' / 'shapes3d_run'

@@ -3,9 +3,9 @@ import argparse
 import json
 from pathlib import Path
 
-from imn_world_model.cli import atomic_path, run_cli
-from imn_world_model.cores import usable_cores
-from imn_world_model.hardware import add_accelerator_option, device_for
+from imn_world_model.base.cli import atomic_path, run_cli
+from imn_world_model.base.cores import usable_cores
+from imn_world_model.learning.hardware import add_accelerator_option, device_for
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
                                        options.runs)
     if options.predict:
         from imn_world_model.bench import predict
-        from imn_world_model.fitting import FitOptions
+        from imn_world_model.prediction.fitting import FitOptions
         fitting = FitOptions() if options.steps is None else FitOptions(options.steps)
         figures['predict'] = predict.run(options.run, options.data, options.others, options.seeds,
                                          fitting, options.out.with_suffix('.png'))

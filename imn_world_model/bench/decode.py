@@ -13,7 +13,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from imn_world_model.data.frames import DataOptions, load_frames
-from imn_world_model.preprocess import Crop
+from imn_world_model.vision.preprocess import Crop
 
 KIND = 'sensor_msgs/msg/CompressedImage'
 HEIGHT, WIDTH, SIZE = 480, 640, 64

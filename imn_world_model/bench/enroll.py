@@ -16,24 +16,22 @@ import numpy as np
 import torch
 
 from imn_world_model import enroll
+from imn_world_model.base.config import Config, override
+from imn_world_model.base.errors import UserError
 from imn_world_model.bench.real import PROTOCOLS, one_to_one, read
-from imn_world_model.config import Config, override
 from imn_world_model.data.frames import DataOptions, Frames
-from imn_world_model.errors import UserError
-from imn_world_model.export import (
-    DeployedNetwork,
-    calibrate,
-    export_onnx,
-    familiarity_for,
-    run_metadata,
-)
-from imn_world_model.inference import ImnModel
-from imn_world_model.observe import observe
-from imn_world_model.preprocess import Crop
-from imn_world_model.presets import preset
-from imn_world_model.run import Run, kept_options, load_run
-from imn_world_model.shortlist import shortlist_for
-from imn_world_model.train import Rows, train
+from imn_world_model.enrolment.enrol import enrol, known_as
+from imn_world_model.exporting.calibration import calibrate, familiarity_for
+from imn_world_model.exporting.deployed import DeployedNetwork
+from imn_world_model.exporting.graph import export_onnx, run_metadata
+from imn_world_model.exporting.shortlist import shortlist_for
+from imn_world_model.learning.fit import train
+from imn_world_model.learning.loading import Rows
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.run import Run, kept_options, load_run
+from imn_world_model.model.observe import observe
+from imn_world_model.robot.inference import ImnModel
+from imn_world_model.vision.preprocess import Crop
 
 PROTOCOL = next(protocol for protocol in PROTOCOLS if protocol.name == 'plain-I')
 # Share of known objects' validation images that may pass for novel.
@@ -198,9 +196,9 @@ def _enrol_all(path: Path, out: Path, learn: Frames, new: np.ndarray,
         spread = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
         views = learn.images[rows[spread]]
         label = learn.label_names['object'][number]
-        refused += enroll.known_as(ImnModel(model, ['cpu'], threads=1), views) is not None
+        refused += known_as(ImnModel(model, ['cpu'], threads=1), views) is not None
         start = time.monotonic()
-        enroll.enrol(model, views, label, out, anyway=True, progress=False)
+        enrol(model, views, label, out, anyway=True, progress=False)
         seconds.append(time.monotonic() - start)
         model = out
     return model, seconds, refused

@@ -13,16 +13,18 @@ import numpy as np
 import torch
 from matplotlib import pyplot
 
+from imn_world_model.base.cli import atomic_path
+from imn_world_model.base.config import ModelConfig
+from imn_world_model.base.marks import MARK
 from imn_world_model.bench import many
 from imn_world_model.bench.timing import compare
 from imn_world_model.bench.winner import OnePass, untrained, untrained_shortlist
-from imn_world_model.cli import atomic_path
-from imn_world_model.config import ModelConfig
-from imn_world_model.export import Calibration, DeployedNetwork, export_onnx, run_metadata
-from imn_world_model.inference import ImnModel
-from imn_world_model.marks import MARK
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.winner import coarse_to_fine, exhaustive
+from imn_world_model.exporting.calibration import Calibration
+from imn_world_model.exporting.deployed import DeployedNetwork
+from imn_world_model.exporting.graph import export_onnx, run_metadata
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.winner import coarse_to_fine, exhaustive
+from imn_world_model.robot.inference import ImnModel
 
 MODULES = (3, 4, 5, 6, 7, 8)
 IDENTITIES = (2, 5, 20, 56, 200, 1000)

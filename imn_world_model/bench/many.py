@@ -19,16 +19,16 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from imn_world_model.agreement import search_agreement
-from imn_world_model.config import override
-from imn_world_model.discovery import Discovery
-from imn_world_model.learner import Learner
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.names import NameLearner
-from imn_world_model.presets import preset
-from imn_world_model.recognition import Recognizer
-from imn_world_model.shortlist import fit_shortlist
-from imn_world_model.winner import coarse_to_fine
+from imn_world_model.base.config import override
+from imn_world_model.exporting.agreement import search_agreement
+from imn_world_model.exporting.shortlist import fit_shortlist
+from imn_world_model.learning.discovery import Discovery
+from imn_world_model.learning.learner import Learner
+from imn_world_model.learning.names import NameLearner
+from imn_world_model.learning.presets import preset
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.recognition import Recognizer
+from imn_world_model.model.winner import coarse_to_fine
 
 SIDE = 32
 STEPS = 900

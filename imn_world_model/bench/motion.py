@@ -13,17 +13,17 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.actions import load_actions, read_motion
 from imn_world_model.data.frames import load_frames
-from imn_world_model.driven import DrivenTrack
-from imn_world_model.dynamics import load_flow
-from imn_world_model.errors import UserError
-from imn_world_model.imagination import world_model_of
-from imn_world_model.run import Run, load_run
-from imn_world_model.track import apply, linear_fit, occlude
-from imn_world_model.tracking import Track, TrackingOptions
-from imn_world_model.transitions import TRAIN, Transitions, encode, encoded, joined
-from imn_world_model.world_model import WorldModel
+from imn_world_model.learning.run import Run, load_run
+from imn_world_model.prediction.imagination import world_model_of
+from imn_world_model.prediction.training import load_flow
+from imn_world_model.prediction.transitions import TRAIN, Transitions, encode, encoded, joined
+from imn_world_model.robot.driven import DrivenTrack
+from imn_world_model.robot.replay import apply, linear_fit, occlude
+from imn_world_model.robot.tracking import Track, TrackingOptions
+from imn_world_model.robot.world_model import WorldModel
 
 TRUTH = '/ground_truth'
 QUANTITIES = ('distance', 'bearing')

@@ -26,11 +26,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from imn_world_model.base.cli import run_cli
+from imn_world_model.base.errors import UserError
 from imn_world_model.bench.services import asking
-from imn_world_model.cli import run_cli
 from imn_world_model.data.images import MAX_HALVINGS, REDUCED, decode_rgb, message_to_rgb
-from imn_world_model.errors import UserError
-from imn_world_model.inference import ImnModel
+from imn_world_model.robot.inference import ImnModel
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = ROOT / 'export' / 'demo.onnx'

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from imn_world_model.inference import ImnModel
 from imn_world_model.rendering.unseen import KINDS, pictures
+from imn_world_model.robot.inference import ImnModel
 
 MODEL = Path(__file__).parents[2] / 'export' / 'shapes3d.onnx'
 COUNT = 200

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from imn_world_model.cli import atomic_path
-from imn_world_model.dynamics import new_flow
-from imn_world_model.errors import UserError
-from imn_world_model.fitting import FitOptions, FlowPredictor, fit
-from imn_world_model.marks import MARK
-from imn_world_model.prediction import Errors, errors, floor, last_image_error
-from imn_world_model.rivals import coast, num_parameters, recurrent_like, stay
-from imn_world_model.run import load_run
-from imn_world_model.transitions import (
+from imn_world_model.base.cli import atomic_path
+from imn_world_model.base.errors import UserError
+from imn_world_model.base.marks import MARK
+from imn_world_model.learning.run import load_run
+from imn_world_model.prediction.accuracy import Errors, errors, floor, last_image_error
+from imn_world_model.prediction.fitting import FitOptions, FlowPredictor, fit
+from imn_world_model.prediction.rivals import coast, num_parameters, recurrent_like, stay
+from imn_world_model.prediction.training import new_flow
+from imn_world_model.prediction.transitions import (
     TEST,
     TRAIN,
     Transitions,

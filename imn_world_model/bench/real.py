@@ -24,19 +24,19 @@ from sklearn.metrics import confusion_matrix, normalized_mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from torch.nn import functional as F
 
-from imn_world_model.batches import Turned
-from imn_world_model.config import Config, ModelConfig, override
+from imn_world_model.base.config import Config, ModelConfig, override
+from imn_world_model.base.errors import UserError
+from imn_world_model.base.marks import MARK
 from imn_world_model.data.frames import DataOptions, Frames, ImageRows, load_frames
 from imn_world_model.data.regions import Regions
 from imn_world_model.data.sources import find_sources
-from imn_world_model.errors import UserError
-from imn_world_model.marks import MARK
-from imn_world_model.observe import Observation, observe
-from imn_world_model.preprocess import Crop
-from imn_world_model.presets import preset
-from imn_world_model.recognition import PRETRAINED_SIDE, pretrained_body
-from imn_world_model.run import kept_options, load_run
-from imn_world_model.train import train
+from imn_world_model.learning.batches import Turned
+from imn_world_model.learning.fit import train
+from imn_world_model.learning.presets import preset
+from imn_world_model.learning.run import kept_options, load_run
+from imn_world_model.model.observe import Observation, observe
+from imn_world_model.model.recognition import PRETRAINED_SIDE, pretrained_body
+from imn_world_model.vision.preprocess import Crop
 
 TRUTH = '/ground_truth'
 # Kinds whose azimuth shows, and the polar angle of a camera on their level.

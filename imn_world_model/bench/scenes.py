@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.raw import Source, SourceReport
-from imn_world_model.data.regions import Box, Regions, finder
+from imn_world_model.data.regions import Regions, finder
 from imn_world_model.data.sources import find_sources, read_frames
-from imn_world_model.errors import UserError
-from imn_world_model.overlaps import overlap
-from imn_world_model.proposals import Proposals
+from imn_world_model.vision.overlaps import overlap
+from imn_world_model.vision.proposals import Proposals
+from imn_world_model.vision.regions import Box
 
 TRUTH = '/ground_truth'
 TOPICS = ('/camera/*',)

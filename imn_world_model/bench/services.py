@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from imn_world_model.cli import run_cli
-from imn_world_model.errors import UserError
+from imn_world_model.base.cli import run_cli
+from imn_world_model.base.errors import UserError
 
 SERVICE = '/imn/perception/get_parameters'
 PERIOD = 0.05

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from imn_world_model.base.config import Config, override
 from imn_world_model.bench.timing import compare
-from imn_world_model.config import Config, override
-from imn_world_model.learner import Learner
-from imn_world_model.presets import preset
+from imn_world_model.learning.learner import Learner
+from imn_world_model.learning.presets import preset
 
 PRESET = 'clips'
 SECONDS = 60.0

@@ -11,18 +11,14 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from imn_world_model.agreement import search_agreement
+from imn_world_model.base.config import Config, LossConfig, ModelConfig
 from imn_world_model.bench.timing import compare
-from imn_world_model.combine import candidate_transforms, subset_transforms
-from imn_world_model.config import Config, LossConfig, ModelConfig
 from imn_world_model.data.frames import DataOptions, Frames, load_frames
-from imn_world_model.export import Calibration, DeployedNetwork, export_onnx, run_metadata
-from imn_world_model.inference import ImnModel
-from imn_world_model.model import IndependentModularNetwork
-from imn_world_model.run import Run, load_run
-from imn_world_model.score import image_loss
-from imn_world_model.session import CPU, PROVIDERS, Session
-from imn_world_model.shortlist import (
+from imn_world_model.exporting.agreement import search_agreement
+from imn_world_model.exporting.calibration import Calibration
+from imn_world_model.exporting.deployed import DeployedNetwork
+from imn_world_model.exporting.graph import export_onnx, run_metadata
+from imn_world_model.exporting.shortlist import (
     COMPONENTS,
     EFFORTS,
     MAX_SUBSETS,
@@ -30,7 +26,13 @@ from imn_world_model.shortlist import (
     Sketch,
     shortlist_for,
 )
-from imn_world_model.winner import Strategy, exhaustive
+from imn_world_model.learning.run import Run, load_run
+from imn_world_model.model.combine import candidate_transforms, subset_transforms
+from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.score import image_loss
+from imn_world_model.model.winner import Strategy, exhaustive
+from imn_world_model.robot.inference import ImnModel
+from imn_world_model.robot.session import CPU, PROVIDERS, Session
 
 BATCHES = (1, 4, 16)
 # Of an untrained network, whose agreement says nothing: what export/shapes3d.onnx needed.

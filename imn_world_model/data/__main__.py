@@ -4,12 +4,12 @@ import json
 import sys
 from pathlib import Path
 
-from imn_world_model.cli import atomic_path, run_cli
+from imn_world_model.base.cli import atomic_path, run_cli
+from imn_world_model.base.marks import SHEET, SHEET_FIGURES
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.data.inspect import contact_sheet, describe, summary, write_sheet
 from imn_world_model.data.sequences import MODES
-from imn_world_model.marks import SHEET, SHEET_FIGURES
-from imn_world_model.preprocess import Crop
+from imn_world_model.vision.preprocess import Crop
 
 
 def main(arguments: list[str] | None = None) -> None:

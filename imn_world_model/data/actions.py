@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.bags import BagMessage, BagReport, is_bag, is_recording, read_bag
 from imn_world_model.data.frames import Frames
-from imn_world_model.errors import UserError
 
 TWIST, STAMPED, ODOMETRY, JOINTS = (
     'geometry_msgs/msg/Twist', 'geometry_msgs/msg/TwistStamped', 'nav_msgs/msg/Odometry',

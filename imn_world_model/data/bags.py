@@ -17,6 +17,7 @@ import yaml
 import zstandard
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.foxglove import (
     FOXGLOVE_ENCODINGS,
     FOXGLOVE_FIELDS,
@@ -27,7 +28,6 @@ from imn_world_model.data.mcap_storage import MAX_RECORD_BYTES, mcap_topics, rea
 from imn_world_model.data.ros1_storage import read_ros1, ros1_topics
 from imn_world_model.data.sqlite_storage import read_sqlite, sqlite_topics
 from imn_world_model.data.storage import StorageReport
-from imn_world_model.errors import UserError
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage', *FOXGLOVE_TYPES)
 TEXT_TYPE = 'std_msgs/msg/String'

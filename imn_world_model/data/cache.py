@@ -25,14 +25,15 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from imn_world_model.cli import FULL, atomic_path
+from imn_world_model.base.cli import FULL, atomic_path
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.clips import THUMBNAIL
 from imn_world_model.data.images import MAX_HALVINGS
 from imn_world_model.data.raw import RawFrame, Source, SourceReport
-from imn_world_model.data.regions import Finder, Regions, cut, finder
+from imn_world_model.data.regions import Finder, Regions, finder
 from imn_world_model.data.sources import expected_frames, read_frames, source_files
-from imn_world_model.errors import UserError
-from imn_world_model.preprocess import Crop, prepare
+from imn_world_model.vision.preprocess import Crop, prepare
+from imn_world_model.vision.regions import cut
 
 NO_REGIONS = Regions()
 # Changes whenever what is written below changes.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 
 
 class ImageError(UserError):

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.cache import CacheError, Entry, default_cache_dir, load_entry
 from imn_world_model.data.clips import fill_splits, unit_hash
 from imn_world_model.data.options import DataOptions as DataOptions
 from imn_world_model.data.parts import Part, cut_entries
 from imn_world_model.data.shapes3d import load_shapes3d
 from imn_world_model.data.sources import Source, find_sources
-from imn_world_model.errors import UserError
 
 
 class ImageRows(Protocol):

@@ -5,10 +5,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from imn_world_model.base.marks import mark
 from imn_world_model.data.frames import Frames
 from imn_world_model.data.parts import ITEMS
 from imn_world_model.data.storage import printable
-from imn_world_model.marks import mark
 
 SPLITS = ('train', 'validation', 'test')
 CLIPS_SHOWN = 12

@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 
 INFO = Path('meta') / 'info.json'
 FILE_SUFFIXES = ('.json', '.jsonl', '.parquet', '.mp4')

@@ -4,11 +4,11 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.raw import RawFrame, Source, SourceReport
-from imn_world_model.data.regions import Region
 from imn_world_model.data.sources import read_frames
-from imn_world_model.errors import UserError
-from imn_world_model.proposals import Proposals
+from imn_world_model.vision.proposals import Proposals
+from imn_world_model.vision.regions import Region
 
 # Of a camera's pictures so many are left out between two that are looked at; a picture's side, in
 # pixels, from which on flow can be told; share of its width that is more than shaking.

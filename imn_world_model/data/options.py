@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imn_world_model.data.regions import Regions
-from imn_world_model.preprocess import Crop
+from imn_world_model.vision.preprocess import Crop
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imn_world_model.marks import is_own_picture
+from imn_world_model.base.marks import is_own_picture
 
 CONVERT = 'convert to PNG or JPEG'
 FFMPEG = 'convert to .mp4'

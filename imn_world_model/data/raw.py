@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.bags import LFS_MAGIC
 from imn_world_model.data.encodings import Levels
 from imn_world_model.data.images import Halvings
-from imn_world_model.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 
 MODES = ('auto', 'folder', 'none')
 # ``epoch``: since 1970; ``time``: since something else; ``number``: no time at all.

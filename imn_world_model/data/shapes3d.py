@@ -8,13 +8,13 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.cache import built_once, fingerprint
 from imn_world_model.data.clips import split_factors
 from imn_world_model.data.sources import Source
-from imn_world_model.errors import UserError
-from imn_world_model.preprocess import Crop, prepare
 from imn_world_model.rendering.raycast import SHAPES
 from imn_world_model.rendering.shapes3d import FACTOR_VALUES, FACTORS, NUM_IMAGES
+from imn_world_model.vision.preprocess import Crop, prepare
 
 # Images read at once: whole chunks of the published file, 12 MiB.
 BLOCK = 1000

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from imn_world_model.base.errors import UserError
+from imn_world_model.base.marks import is_own_picture, is_run
 from imn_world_model.data.bags import (
     METADATA,
     STORAGE_SUFFIXES,
@@ -46,8 +48,6 @@ from imn_world_model.data.storage import printable
 from imn_world_model.data.timetables import may_be_timetable, tell_times, timetables
 from imn_world_model.data.topics import DEPTH_WORDS, find_twins, unwanted
 from imn_world_model.data.videos import video_frames
-from imn_world_model.errors import UserError
-from imn_world_model.marks import is_own_picture, is_run
 
 H5_SUFFIXES = ('.h5', '.hdf5')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv', '.mov', '.webm', '.m4v')

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.bags import (
     IMAGE_TYPES,
     BagMessage,
@@ -15,7 +16,6 @@ from imn_world_model.data.bags import (
     read_bag,
 )
 from imn_world_model.data.images import message_to_rgb
-from imn_world_model.errors import UserError
 
 # Names that drivers give to topics of depth and masks.
 DEPTH_WORDS = ('depth', 'disparity', 'mask', 'segmentation', 'confidence', 'range_image')

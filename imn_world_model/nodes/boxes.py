@@ -17,8 +17,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import RegionOfInterest
 
-from imn_world_model.data.regions import Box
 from imn_world_model.nodes.intake import Arrival, Intake
+from imn_world_model.vision.regions import Box
 
 ROI = 'sensor_msgs/msg/RegionOfInterest'
 DETECTIONS = 'vision_msgs/msg/Detection2DArray'

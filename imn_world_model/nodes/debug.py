@@ -13,9 +13,9 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import Marker
 
-from imn_world_model.inference import Winner
 from imn_world_model.nodes.overlay import draw, outlined
 from imn_world_model.nodes.worker import Frame
+from imn_world_model.robot.inference import Winner
 
 TOPIC = 'debug_image'
 # A picture of 436 kB becomes one of about 20 kB.

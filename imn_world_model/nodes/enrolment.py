@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from imn_msgs.srv import Enroll
 
-from imn_world_model.cli import FULL
-from imn_world_model.errors import UserError
-from imn_world_model.inference import ImnModel
+from imn_world_model.base.cli import FULL
+from imn_world_model.base.errors import UserError
+from imn_world_model.robot.inference import ImnModel
 
 # Views of one enrolment that are kept: a camera gives hundreds.
 MAX_VIEWS = 256

@@ -20,12 +20,12 @@ from imn_msgs.msg import Identity, State, Transform
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 from imn_world_model.nodes.messages import transform_to_arrays
 from imn_world_model.nodes.motion import KINDS, NONE, Motion, MotionSettings
 from imn_world_model.nodes.parameters import declare_one, name_unknown
 from imn_world_model.nodes.running import run_until_stopped
-from imn_world_model.tracking import Track, TrackingOptions
+from imn_world_model.robot.tracking import Track, TrackingOptions
 
 DESCRIPTIONS = {
     'acceleration': 'Standard deviation of the unmodelled acceleration of a coordinate, 1/s^2.',

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imn_world_model.data.regions import Box
+from imn_world_model.vision.regions import Box
 
 
 @dataclass(frozen=True)

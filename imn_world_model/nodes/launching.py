@@ -3,7 +3,7 @@ from collections.abc import Iterable
 
 import yaml
 
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 
 LEVELS = {'debug': 'debug', 'info': 'info', 'warn': 'warn', 'warning': 'warn', 'error': 'error',
           'fatal': 'fatal', 'critical': 'fatal'}

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from imn_msgs.msg import Identity, Transform
 
-from imn_world_model.errors import UserError
-from imn_world_model.inference import Winner
+from imn_world_model.base.errors import UserError
+from imn_world_model.robot.inference import Winner
 
 
 @dataclass(frozen=True)

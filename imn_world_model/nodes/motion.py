@@ -17,10 +17,10 @@ from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 
-from imn_world_model.driven import DrivenTrack, Moved, rate_of
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 from imn_world_model.nodes.messages import TransformArrays
-from imn_world_model.world_model import WorldModel
+from imn_world_model.robot.driven import DrivenTrack, Moved, rate_of
+from imn_world_model.robot.world_model import WorldModel
 
 # Value of the parameter motion -> message type and where to find the twist and its stamp.
 KINDS: dict[str, tuple[type, str]] = {

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from imn_msgs.msg import Object, ObjectArray
 
-from imn_world_model.data.regions import Box, Region
-from imn_world_model.following import Followed, Follower
-from imn_world_model.inference import ImnModel, Winner
 from imn_world_model.nodes.intake import Arrival
 from imn_world_model.nodes.messages import floats
 from imn_world_model.nodes.worker import Empty, Frame
-from imn_world_model.proposals import Proposals
+from imn_world_model.robot.inference import ImnModel, Winner
+from imn_world_model.vision.following import Followed, Follower
+from imn_world_model.vision.proposals import Proposals
+from imn_world_model.vision.regions import Box, Region
 
 # Boxes of one image that are looked at, the largest first.
 MOST = 32

@@ -6,12 +6,12 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from std_msgs.msg import Header
 
-from imn_world_model.inference import ImnModel, Winner
 from imn_world_model.nodes import annotations, vision
 from imn_world_model.nodes.debug import DebugOutputs, camera_topics
 from imn_world_model.nodes.messages import identity_message, transform_message
 from imn_world_model.nodes.objects import objects_message
 from imn_world_model.nodes.worker import Empty, Frame
+from imn_world_model.robot.inference import ImnModel, Winner
 
 # Reliable publishers serve reliable and best-effort subscribers alike.
 RESULTS = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.RELIABLE)

@@ -6,9 +6,9 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
-from imn_world_model.errors import UserError
-from imn_world_model.session import PROVIDERS
-from imn_world_model.shipped import shipped_model
+from imn_world_model.base.errors import UserError
+from imn_world_model.base.shipped import shipped_model
+from imn_world_model.robot.session import PROVIDERS
 
 PROVIDER_CHOICES = ('auto', *PROVIDERS)
 RELIABILITY_CHOICES = ('auto', 'best_effort', 'reliable')

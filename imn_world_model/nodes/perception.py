@@ -29,9 +29,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.task import Future
 
-from imn_world_model.errors import UserError
-from imn_world_model.following import Follower
-from imn_world_model.inference import ImnModel, Winner
+from imn_world_model.base.errors import UserError
 from imn_world_model.nodes import objects, parameters
 from imn_world_model.nodes.boxes import BoxTopics, Pairing
 from imn_world_model.nodes.cameras import Cameras
@@ -48,7 +46,9 @@ from imn_world_model.nodes.worker import (
     finite_rows,
     one_line,
 )
-from imn_world_model.session import PROVIDERS
+from imn_world_model.robot.inference import ImnModel, Winner
+from imn_world_model.robot.session import PROVIDERS
+from imn_world_model.vision.following import Follower
 
 DIAGNOSTICS_PERIOD = 1.0
 

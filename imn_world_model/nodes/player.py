@@ -20,7 +20,7 @@ from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import Reader, ReaderError
 
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 from imn_world_model.nodes.parameters import declare_one, name_unknown
 from imn_world_model.nodes.running import LOOK_UP_PERIOD, MISTAKES, stop_on_signals
 from imn_world_model.nodes.worker import one_line

@@ -13,7 +13,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from imn_world_model.errors import UserError
+from imn_world_model.base.errors import UserError
 from imn_world_model.nodes.worker import one_line
 
 # Seconds after which an executor with nothing to do sees that it should end.

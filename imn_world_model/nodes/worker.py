@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.images import Halvings
-from imn_world_model.data.regions import Box, Region, cut
-from imn_world_model.errors import UserError
-from imn_world_model.inference import ImnModel, Winner
 from imn_world_model.nodes.intake import Arrival, Intake
+from imn_world_model.robot.inference import ImnModel, Winner
+from imn_world_model.vision.regions import Box, Region, cut
 
 NOT_FINITE = ('the model answers with numbers that are not finite (NaN): its file is damaged, or '
               'it overflows; export it again')

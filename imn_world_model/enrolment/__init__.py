@@ -1,0 +1,1 @@
+"""Identities that come and go in a model file."""

@@ -1,0 +1,1 @@
+"""The fast search for the winner, and ONNX."""

@@ -1,0 +1,95 @@
+"""What an exported model calls novel, and how sure it is."""
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from imn_world_model.exporting.deployed import DeployedNetwork
+from imn_world_model.model.familiarity import Familiarity
+from imn_world_model.model.imn import IndependentModularNetwork
+
+# Share of validation images that fall below the novelty threshold, by construction.
+FALSE_ALARM_RATE = 0.01
+MAX_CALIBRATION_IMAGES = 2000
+# Share of validation images whose strangeness is usual.
+USUAL_SHARE = 0.7
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """
+    What validation images tell about the scores.
+
+    :param novelty_threshold: a score below it is novel.
+    :param temperature: confidence is softmax(identity_scores / temperature) of the winner.
+    :param strangeness_threshold: a strangeness above it is novel, too.
+    :param usual_strangeness: that most images of known objects stay below.
+    """
+
+    novelty_threshold: float
+    temperature: float
+    strangeness_threshold: float = float('inf')
+    usual_strangeness: float = float('inf')
+
+
+@torch.no_grad()
+def calibrate(network: DeployedNetwork, images: np.ndarray, progress: bool = False,
+              false_alarms: float = FALSE_ALARM_RATE) -> Calibration:
+    """
+    Threshold and temperature from images that training did not see.
+
+    The temperature is the median lead of the winner over the runner-up, divided by the log-odds
+    of 0.99: a typical lead reads as a confidence of 0.99, a tie of two as 0.5.
+
+    :param network: as exported.
+    :param images: (K, S, S, 3) uint8.
+    :param progress: whether to show a bar.
+    :param false_alarms: share of these images that are novel by the thresholds; score and
+        strangeness share it.
+    """
+    if len(images) == 0:
+        return Calibration(float('-inf'), 1.0)
+    scores, leads, strange = [], [], []
+    share = false_alarms if network.familiarity is None else false_alarms / 2
+    device = next(network.parameters()).device
+    for part in tqdm(torch.from_numpy(np.ascontiguousarray(images)).split(64),
+                     desc='novelty and confidence', unit=' batches', disable=not progress,
+                     leave=False):
+        _, score, identity_scores, *others = network(part.to(device))
+        scores.append(score.cpu())
+        strange.append(others[-1].cpu())
+        best = identity_scores.topk(min(2, identity_scores.shape[1]), dim=1).values
+        leads.append((best[:, 0] - best[:, -1]).cpu())
+    threshold = float(np.quantile(torch.cat(scores).numpy(), share))
+    lead = float(torch.cat(leads).median())
+    farthest = usual = float('inf')
+    if network.familiarity is not None:
+        farthest, usual = (float(value) for value in np.quantile(
+            torch.cat(strange).numpy(), (1 - share, USUAL_SHARE)))
+    return Calibration(threshold, max(lead / float(np.log(0.99 / 0.01)), 1e-3), farthest, usual)
+
+
+def familiarity_for(network: IndependentModularNetwork, images: np.ndarray,
+                    progress: bool = False) -> Familiarity | None:
+    """
+    What the images of each identity look like, by the recognizer's own word: no search.
+
+    :param network: trained, in evaluation mode.
+    :param images: (K, S, S, 3) uint8 of the training split.
+    :param progress: whether to show a bar.
+    :return: ``None`` for a network without a recognizer.
+    """
+    recognizer = network.recognizer
+    if recognizer is None or not len(images):
+        return None
+    device, found = network.masks.device, []
+    with torch.no_grad():
+        signature = recognizer.signatures(network.identities()).cpu()
+        for part in tqdm(torch.from_numpy(np.ascontiguousarray(images)).split(64),
+                         desc='what identities look like', unit=' batches', disable=not progress,
+                         leave=False):
+            pixels = part.to(device).movedim(-1, 1).float() / 255.0
+            found.append(recognizer.features(pixels).cpu())
+    features = torch.cat(found)
+    return Familiarity.fit(features, (features @ signature.T).argmax(1), signature)

@@ -1,0 +1,1 @@
+"""From a configuration and frames to a run folder."""
