@@ -48,7 +48,7 @@ class DataOptions:
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
-    """Add what every command that reads recordings for training has; what is not given is ``None``."""
+    """Add what every command that reads recordings for training has; ``None`` where not given."""
     defaults = DataOptions()
     parser.add_argument('--topics', nargs='+', default=[], metavar='GLOB',
                         help='image topics to use (default: all)')
