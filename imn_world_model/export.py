@@ -28,7 +28,7 @@ from imn_world_model.exporting.shortlist import shortlist_for
 from imn_world_model.judging.metrics import name_identities
 from imn_world_model.learning.hardware import add_accelerator_option, device_for
 from imn_world_model.learning.run import DYNAMICS, keep_for_evaluation, load_run, weights_hash
-from imn_world_model.model.compact import round_weights
+from imn_world_model.model.compact import round_constants, round_weights
 from imn_world_model.model.observe import observe
 from imn_world_model.model.winner import Strategy, exhaustive
 from imn_world_model.prediction.graph import export_dynamics
@@ -94,10 +94,14 @@ def main(arguments: list[str] | None = None) -> None:
     strategy: Strategy = exhaustive
     if options.strategy == 'fast':
         strategy = shortlist_for(run.network, frames)
+        if options.weights == 'float16':
+            strategy = strategy.rounded()
         search |= strategy.facts()
     rows = np.flatnonzero(frames.split == 0)
     few = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_CALIBRATION_IMAGES])
     familiarity = familiarity_for(run.network, frames.images[few], progress=True)
+    if familiarity is not None and options.weights == 'float16':
+        round_constants(familiarity)
     deployed = DeployedNetwork(run.network, strategy, familiarity).eval()
     if options.strategy == 'fast' and len(images):
         # Without a recognizer all n are decoded.

@@ -1,4 +1,5 @@
 """Files of half the size: rounded once, and from there on the same to the last bit."""
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import onnxruntime
 import pytest
 import torch
 
-from imn_world_model.base.config import override
+from imn_world_model.base.config import Config, override, to_dict
 from imn_world_model.data.frames import DataOptions
 from imn_world_model.exporting.agreement import rounding_agreement
 from imn_world_model.exporting.graph import export_onnx
+from imn_world_model.exporting.restore import restore
+from imn_world_model.exporting.shortlist import Shortlist, Sketch
 from imn_world_model.learning.presets import preset
 from imn_world_model.learning.run import (
     Run,
@@ -19,7 +22,14 @@ from imn_world_model.learning.run import (
     load_run,
     write_run,
 )
-from imn_world_model.model.compact import LEAST_SIZE, halved_state, round_weights
+from imn_world_model.model.compact import (
+    LEAST_SIZE,
+    fold_norms,
+    halved_state,
+    round_constants,
+    round_weights,
+)
+from imn_world_model.model.familiarity import Familiarity
 from imn_world_model.model.imn import IndependentModularNetwork
 
 NO_IMAGES = np.zeros((0, 1, 1, 3), np.uint8)
@@ -113,3 +123,70 @@ def test_a_kept_run_of_rounded_weights_is_smaller_and_loads_the_same(
         assert kept[name].dtype == value.dtype and torch.equal(kept[name], value), name
     saved = torch.load(tmp_path / 'kept' / 'checkpoints' / 'last.ckpt', weights_only=True)
     assert any(value.dtype == torch.float16 for value in saved['state_dict'].values())
+
+
+def recognizing() -> tuple[Config, IndependentModularNetwork]:
+    """:return: a network whose recognizer has normalised over batches."""
+    # A first layer so large that it is not multiplied with the identities beforehand.
+    config = override(CONFIG, ['model.recognizer=conv', 'model.decoder_hidden=256'])
+    torch.manual_seed(1)
+    network = IndependentModularNetwork(config.model, config.loss).eval()
+    assert network.recognizer is not None
+    for norm in network.recognizer.body.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            for value in (norm.running_var, norm.weight):
+                torch.nn.init.uniform_(value, 0.5, 2.0)
+            for value in (norm.running_mean, norm.bias):
+                torch.nn.init.normal_(value)
+    network.recognizer.freeze()
+    return config, network
+
+
+def test_norms_fold_into_convolutions_without_a_change_of_features() -> None:
+    recognizer = recognizing()[1].recognizer
+    assert recognizer is not None
+    pixels = torch.from_numpy(images(8)).movedim(-1, 1) / 255.0
+    before, weight = recognizer.features(pixels), recognizer.body[0].weight.clone()
+    fold_norms(recognizer)
+    assert not torch.allclose(recognizer.body[0].weight, weight, rtol=0.01)
+    assert torch.allclose(recognizer.features(pixels), before, atol=1e-5)
+    folded = recognizer.body[0].weight.clone()
+    fold_norms(recognizer)                             # nothing is left to fold
+    assert torch.equal(recognizer.body[0].weight, folded)
+
+
+def test_every_large_number_of_a_rounded_model_is_stored_in_half_and_comes_back(
+        tmp_path: Path) -> None:
+    config, network = recognizing()
+    round_weights(network)
+    hidden, cells = network.decoder.expand.in_features, network.decoder.expand.out_features
+    search = Shortlist(torch.arange(3), torch.randn(3 * 32 * 32, 8), torch.rand(3 * 32 * 32),
+                       Sketch(torch.randn(hidden + 1, 8)), Sketch(torch.randn(cells + 1, 8)),
+                       3, 2).rounded()
+    pixels = torch.from_numpy(images()).movedim(-1, 1) / 255.0
+    assert network.recognizer is not None
+    with torch.no_grad():
+        features = network.recognizer.features(pixels)
+    n = config.model.num_identities
+    familiar = Familiarity.fit(features, torch.arange(64) % n, features[:n])
+    round_constants(familiar)
+    file = tmp_path / 'model.onnx'
+    described = json.dumps(to_dict(config) | {'crop': {'mode': 'center', 'roi': None}})
+    metadata = {'imn_format_version': '1', 'name': 'x', 'labels': json.dumps(['x'] * n),
+                'config': described, 'training_data_hash': '', 'novelty_threshold': '0',
+                'temperature': '1', 'search': json.dumps(search.facts())}
+    export_onnx(network, file, metadata, NO_IMAGES, search, familiarity=familiar)
+    matrices = (n * 400, network.compositional.basis.numel())
+    graph = onnx.load(file).graph
+    assert not any(node.metadata_props or node.doc_string for node in graph.node)
+    for item in graph.initializer:
+        if item.data_type == onnx.TensorProto.FLOAT:
+            size = int(np.prod(item.dims))
+            assert size < LEAST_SIZE or size in matrices, item.name
+    back = restore(file)
+    assert isinstance(back.strategy, Shortlist) and back.familiarity is not None
+    for ours, theirs in ((network, back.network), (search, back.strategy),
+                         (familiar, back.familiarity)):
+        state = theirs.state_dict()
+        for name, value in ours.state_dict().items():
+            assert state[name].dtype == value.dtype and torch.equal(state[name], value), name

@@ -21,6 +21,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--decode', action='store_true', help='speed of reading a JPEG log')
     parser.add_argument('--node', action='store_true',
                         help='rates, latency and load of the ROS 2 node (needs ROS 2)')
+    parser.add_argument('--gpu', action='store_true',
+                        help='what a GPU does for training and the robot (six minutes at most; '
+                             'what is missing is named)')
+    parser.add_argument('--packages', type=Path, metavar='DIR', default=Path('wheels'),
+                        help='for --gpu: wheels of packages that this Python lacks (default: '
+                             'wheels)')
     parser.add_argument('--real', type=Path, metavar='DIR',
                         help='train on recordings of real objects and judge on another day '
                              '(minutes for each protocol and seed)')
@@ -54,7 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
                              'settings')
     parser.add_argument('--runs', type=Path, default=Path('runs/real'), metavar='DIR',
                         help='run folders of --real')
-    parser.add_argument('--model', type=Path, metavar='FILE.onnx', help='for --node, --novelty')
+    parser.add_argument('--model', type=Path, metavar='FILE.onnx',
+                        help='for --node, --novelty, --gpu')
     parser.add_argument('--run', type=Path,
                         help='run folder (or a folder with one run in it) for --winner: '
                              'agreement on its test split too (default: an untrained network of '
@@ -67,8 +74,11 @@ def main(arguments: list[str] | None = None) -> None:
     device = device_for(options.accelerator)
     parts = ('winner', 'growth', 'training', 'novelty', 'decode', 'node')
     everything = not (options.real or options.scenes or options.predict or options.motion
-                      or any(getattr(options, part) for part in parts))
+                      or options.gpu or any(getattr(options, part) for part in parts))
     figures: dict[str, dict[str, float]] = {}
+    if options.gpu:
+        from imn_world_model.bench import gpu
+        figures['gpu'] = gpu.run(options.model, options.packages, options.accelerator)
     if options.real:
         from imn_world_model.bench import real
         figures['real'] = real.run(options.real, options.protocols, options.seeds, options.preset,
@@ -107,10 +117,11 @@ def main(arguments: list[str] | None = None) -> None:
     if options.node or everything:
         from imn_world_model.bench import node
         figures['node'] = node.run(options.model or node.MODEL)
-    print(f'| figure ({usable_cores()} cores) | value |\n|---|---|')
-    for part, values in figures.items():
-        for name, value in values.items():
-            print(f'| {part}: {name} | {value:.3g} |')
+    lines = [f'| {part}: {name} | {value:.3g} |' for part, values in figures.items()
+             if part != 'gpu'                         # has tables of its own
+             for name, value in values.items()]
+    if lines:
+        print('\n'.join([f'| figure ({usable_cores()} cores) | value |', '|---|---|', *lines]))
     with atomic_path(options.out) as scratch:
         scratch.write_text(json.dumps(figures, indent=2))
 

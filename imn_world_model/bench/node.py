@@ -67,9 +67,10 @@ class Bench:
 
     :param model: exported .onnx file.
     :param cameras: number of camera topics.
+    :param provider: that the node runs the model on.
     """
 
-    def __init__(self, model: Path, cameras: int) -> None:
+    def __init__(self, model: Path, cameras: int, provider: str = 'auto') -> None:
         import rclpy
         from imn_msgs.msg import Transform
         from rclpy.executors import SingleThreadedExecutor
@@ -90,8 +91,8 @@ class Bench:
         self._model = model
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'imn_world_model.nodes.perception', '--ros-args',
-             '--log-level', 'error', '-p', f'model:={model}', '-p',
-             f'image_topics:=[{", ".join(topics)}]'],
+             '--log-level', 'error', '-p', f'model:={model}', '-p', f'provider:={provider}',
+             '-p', f'image_topics:=[{", ".join(topics)}]'],
             # Ctrl-C is for the bench, which then ends the node.
             start_new_session=True)
 
@@ -166,13 +167,14 @@ def demo_images() -> list[bytes]:
 
 
 @contextlib.contextmanager
-def bench(model: Path, cameras: int, image: bytes) -> Iterator[Bench]:
+def bench(model: Path, cameras: int, image: bytes, provider: str = 'auto') -> Iterator[Bench]:
     """
     Start a node, and end it whatever happens.
 
     :param model: exported .onnx file.
     :param cameras: number of camera topics.
     :param image: serialized message, to see whether the node is ready.
+    :param provider: that the node runs the model on.
     """
     import rclpy
     from rclpy.signals import SignalHandlerOptions
@@ -180,7 +182,7 @@ def bench(model: Path, cameras: int, image: bytes) -> Iterator[Bench]:
     # Ctrl-C is to leave ROS up, so that what was measured so far can be read.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
-        one = Bench(model, cameras)
+        one = Bench(model, cameras, provider)
         try:
             one.wait_until_ready(image)
             yield one

@@ -1,11 +1,31 @@
 """ONNX files of half the size, without a change in what they compute."""
 import numpy as np
 import onnx
+from onnxscript import optimizer
 
 from imn_world_model.model.compact import LEAST_SIZE
 
 # Ends the names of weights that are stored in half precision.
 HALF = '.half'
+
+
+# Numbers in the largest constant that is computed once, here, in place of being stored.
+FOLDED_SIZE = 100_000
+
+
+def settle(model: onnx.ModelProto) -> onnx.ModelProto:
+    """
+    Compute what no image changes, and forget where in the source an operation came from.
+
+    :param model: as the exporter wrote it.
+    """
+    model = optimizer.optimize(model, input_size_limit=FOLDED_SIZE, output_size_limit=FOLDED_SIZE)
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ''
+    del model.graph.value_info[:]
+    del model.graph.metadata_props[:]
+    return model
 
 
 def store_half(model: onnx.ModelProto) -> None:

@@ -16,7 +16,7 @@ from imn_world_model.base.cli import atomic_path
 from imn_world_model.base.config import to_dict
 from imn_world_model.base.errors import UserError
 from imn_world_model.exporting.calibration import Calibration
-from imn_world_model.exporting.compact_onnx import store_half
+from imn_world_model.exporting.compact_onnx import settle, store_half
 from imn_world_model.exporting.deployed import DeployedNetwork
 from imn_world_model.exporting.restore import FOLDED, folded_weights
 from imn_world_model.learning.run import Run, weights_hash
@@ -76,7 +76,7 @@ def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[s
                 input_names=['image'], output_names=list(reference.outputs), opset_version=OPSET,
                 dynamic_shapes={'image': {0: torch.export.Dim('batch', min=1)}},
                 dynamo=True, external_data=False, verbose=False)
-        model = onnx.load(scratch)
+        model = settle(onnx.load(scratch))
         metadata = metadata | {FOLDED: folded_weights(model, deployed)}
         store_half(model)
         for key, value in metadata.items():

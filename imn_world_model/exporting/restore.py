@@ -23,6 +23,7 @@ from imn_world_model.base.config import Config, from_dict
 from imn_world_model.base.errors import UserError
 from imn_world_model.exporting.compact_onnx import HALF
 from imn_world_model.exporting.shortlist import Shortlist, Sketch
+from imn_world_model.model.compact import LEAST_SIZE
 from imn_world_model.model.familiarity import Familiarity
 from imn_world_model.model.imn import IndependentModularNetwork
 from imn_world_model.model.winner import Strategy, exhaustive
@@ -30,6 +31,8 @@ from imn_world_model.robot.inference import ImnModel
 
 # Key of metadata_props.
 FOLDED = 'folded_weights'
+# End the keys of a weight that the graph holds under another name, and of that weight's shape.
+ELSEWHERE, SHAPE = '.elsewhere', '.shape'
 
 
 @dataclass(frozen=True)
@@ -53,22 +56,51 @@ class Restored:
 
 def folded_weights(model: onnx.ModelProto, deployed: nn.Module) -> str:
     """
-    What a graph does not hold under its own name.
+    What a graph does not hold under its own name: a weight, or the name of its other form.
 
     :param model: exported.
     :param deployed: what it was exported from.
     :return: a compressed ``.npz`` as base64.
     """
-    graph = {item.name: item for item in model.graph.initializer}
+    graph = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     missing: dict[str, Any] = {}
     for name, value in _needed(deployed):
-        item = graph.get(name)
         array = value.detach().cpu().numpy()
-        if item is None or not np.array_equal(numpy_helper.to_array(item), array):
-            missing[name] = array
+        if name in graph and np.array_equal(graph[name], array):
+            continue
+        other = next((other for other, found in graph.items() if _same(found, array)), None)
+        if other is not None:
+            missing[name + ELSEWHERE] = np.array([other])
+            missing[name + SHAPE] = np.array(array.shape)
+        else:
+            missing[name] = _half(array)
     buffer = io.BytesIO()
     np.savez(buffer, **missing)
     return base64.b85encode(zlib.compress(buffer.getvalue(), 9)).decode()
+
+
+def _same(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """:return: whether an array is another one in another shape, or transposed."""
+    if (found.size != wanted.size or found.dtype != wanted.dtype
+            or found.size < LEAST_SIZE):
+        return False
+    return np.array_equal(_shaped(found, wanted.shape), wanted)
+
+
+def _shaped(found: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """:return: an array of the graph as its weight is shaped; transposed where it must be."""
+    if found.ndim == 2 and found.shape != shape and found.shape[::-1] == shape:
+        return found.T
+    return found.reshape(shape)
+
+
+def _half(array: np.ndarray) -> np.ndarray:
+    """:return: in float16 where nothing is lost, as in :func:`compact_onnx.store_half`."""
+    if array.dtype != np.float32 or array.size < LEAST_SIZE:
+        return array
+    with np.errstate(over='ignore'):
+        half = array.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), array) else array
 
 
 def _needed(deployed: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -99,8 +131,14 @@ def restore(path: Path) -> Restored:
     values = {item.name.removesuffix(HALF): numpy_helper.to_array(item)
               for item in model.graph.initializer}
     with np.load(io.BytesIO(zlib.decompress(base64.b85decode(metadata[FOLDED])))) as folded:
-        values |= dict(folded)
-    weights = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
+        kept = dict(folded)
+    for name in [name for name in kept if name.endswith(ELSEWHERE)]:
+        own = name.removesuffix(ELSEWHERE)
+        shape = tuple(int(side) for side in kept.pop(own + SHAPE))
+        kept[own] = _shaped(values[str(kept.pop(name)[0])], shape)
+    weights = {name: torch.from_numpy(np.array(value)) for name, value in (values | kept).items()}
+    weights = {name: value.float() if value.dtype == torch.float16 else value
+               for name, value in weights.items()}
     described = json.loads(metadata['config'])
     config = from_dict({key: described[key] for key in ('model', 'loss', 'train')})
     try:
@@ -126,8 +164,7 @@ def _network(config: Config, weights: dict[str, Tensor]) -> IndependentModularNe
     given = {name: value for name, value in own.items()
              if name.startswith('recognizer.body.') and config.model.recognizer != 'conv'}
     network.load_state_dict({
-        name: value.float() if value.dtype == torch.float16 else value
-        for name, value in weights.items()
+        name: value for name, value in weights.items()
         if name in own or name == 'recognizer.centre'} | given)
     return network.eval()
 

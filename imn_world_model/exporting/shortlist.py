@@ -10,6 +10,7 @@ from tqdm import tqdm
 from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import Frames
 from imn_world_model.model.combine import subset_transforms
+from imn_world_model.model.compact import round_constants
 from imn_world_model.model.decoder import Decoder
 from imn_world_model.model.imn import IndependentModularNetwork
 from imn_world_model.model.observe import observe
@@ -121,6 +122,12 @@ class Shortlist(nn.Module):
         """:return: what a model's metadata say of the search."""
         return {'subsets': self.subsets.tolist(), 'sketched_again': self.num_second,
                 'decoded': self.num_full}
+
+    def rounded(self) -> 'Shortlist':
+        """:return: itself, with large constants that float16 holds."""
+        round_constants(self)
+        self.origin.copy_(self.mean @ self.components)
+        return self
 
     def forward(self, decoder: Decoder, question: Question) -> Answer:
         """Answer as every strategy does; scores are those of full decodes."""
