@@ -49,6 +49,11 @@ class Familiarity(nn.Module):
         whitening = torch.linalg.cholesky(torch.linalg.inv(covariance)).float()
         return Familiarity(mean, whitening, torch.ones(len(mean)))
 
+    @property
+    def usual(self) -> float:
+        """Distance of an identity's own images, about."""
+        return float(self.mean.shape[1] ** 0.5)
+
     def forward(self, features: Tensor) -> Tensor:
         """
         Mahalanobis distance to the nearest identity, the *strangeness* of an image.
@@ -70,8 +75,7 @@ class Familiarity(nn.Module):
         mean[first] = (mean[first] + mean[second]) / 2
         # Far enough for the images of either.
         apart = ((mean[first] - mean[second]) @ self.whitening).norm()
-        usual = self.mean.shape[1] ** 0.5             # distance of an identity's own images
-        scale[first] = torch.maximum(scale[first], scale[second]) + apart / usual
+        scale[first] = torch.maximum(scale[first], scale[second]) + apart / self.usual
         return Familiarity(mean, self.whitening, scale)
 
     def joined(self, features: Tensor, threshold: float) -> 'Familiarity':
