@@ -171,10 +171,11 @@ def export(trained: Run, old: Frames, path: Path) -> None:
     """Write a model whose identities are named on training's images."""
     network = trained.network
     strategy = shortlist_for(network, old, progress=False)
-    images = old.images[np.flatnonzero(old.split == 0)]
-    familiarity = familiarity_for(network, images)
+    rows = np.flatnonzero(old.split == 0)
+    images = old.images[rows]
+    familiarity, kept = familiarity_for(network, images, old.clip[rows])
     calibration = calibrate(DeployedNetwork(network, strategy, familiarity).eval(),
-                            old.images[np.flatnonzero(old.split == 1)], True, FALSE_ALARMS)
+                            old.images[np.flatnonzero(old.split == 1)], True, FALSE_ALARMS, kept)
     seen = observe(network, images, strategy=strategy)
     known = old.label_names['object']
     assigned = one_to_one(old.labels['object'][old.split == 0], seen.identity)
