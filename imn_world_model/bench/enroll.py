@@ -34,8 +34,9 @@ from imn_world_model.robot.inference import ImnModel
 from imn_world_model.vision.preprocess import Crop
 
 PROTOCOL = next(protocol for protocol in PROTOCOLS if protocol.name == 'plain-I')
-# Share of known objects' validation images that may pass for novel.
-FALSE_ALARMS = 0.05
+# Share of known objects' images that may pass for novel. It is counted on training clips, each
+# judged by one clip less than the model knows; 0.02 to 0.04 came of it on the last recording.
+FALSE_ALARMS = 0.08
 # One of so many training clips is for the thresholds.
 HELD_OUT = 10
 VIEWS = (1, 3, 5, 13)
@@ -133,6 +134,10 @@ def judge_run(trained: Run, learn: Frames, judge: Frames, new: np.ndarray,
     name, old = trained.path.name, old_ones(learn, new)
     path = out / f'{name}.onnx'
     export(trained, old, path)
+    # An object whose clips were all held out is neither known nor enrolled.
+    taught = np.isin(judge.labels['object'],
+                     np.append(np.unique(old.labels['object'][old.split == 0]), new))
+    judge = select(judge, taught)
     truth = np.array(judge.label_names['object'])[judge.labels['object']]
     novel = np.isin(judge.labels['object'], new)
     images = judge.images[np.arange(len(judge.images))]

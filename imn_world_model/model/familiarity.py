@@ -58,9 +58,11 @@ class Familiarity(nn.Module):
                            None if look is None else Looks.fit(look, identity))
 
     @property
-    def usual(self) -> float:
-        """Strangeness of an identity's own images, about."""
-        return self.mean.shape[1] ** 0.5 if self.looks is None else self.looks.usual
+    def reach(self) -> float:
+        """Strangeness is a difference of vectors of this length; its rounding is in proportion."""
+        if self.looks is not None:
+            return self.looks.reach
+        return float((self.mean @ self.whitening).norm(dim=1).max())
 
     def forward(self, features: Tensor, look: Tensor | None = None) -> Tensor:
         """

@@ -56,9 +56,10 @@ class Looks(nn.Module):
             self.register_buffer(name, value)
 
     @property
-    def usual(self) -> float:
-        """Strangeness of an identity's own images, about."""
-        return 1.0
+    def reach(self) -> float:
+        """See :attr:`familiarity.Familiarity.reach`."""
+        whole = (self.mean @ self.whole).norm(dim=1).clamp(min=LEAST ** 0.5)
+        return float(((self.mean @ self.within).norm(dim=1) / whole).max())
 
     @staticmethod
     def fit(look: Tensor, identity: Tensor) -> 'Looks':
