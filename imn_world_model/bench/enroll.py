@@ -18,6 +18,7 @@ import torch
 from imn_world_model import enroll
 from imn_world_model.base.config import Config, override
 from imn_world_model.base.errors import UserError
+from imn_world_model.bench import row
 from imn_world_model.bench.real import PROTOCOLS, one_to_one, read
 from imn_world_model.data.frames import DataOptions, Frames
 from imn_world_model.enrolment.enrol import enrol, known_as
@@ -56,7 +57,7 @@ def select(frames: Frames, chosen: np.ndarray) -> Frames:
 
 
 def run(folder: Path, seeds: list[int], preset_name: str, settings: list[str],
-        out: Path) -> dict[str, float]:
+        out: Path, in_a_row: int = 0) -> dict[str, float]:
     """
     Train, enrol and judge with every seed; a line each as soon as it is there.
 
@@ -65,6 +66,7 @@ def run(folder: Path, seeds: list[int], preset_name: str, settings: list[str],
     :param preset_name: what is trained.
     :param settings: ``section.key=value``.
     :param out: where run folders and models go.
+    :param in_a_row: objects that are enrolled one after another, beside; see :mod:`row`.
     :return: figure -> value.
     :raises UserError: for a folder without such recordings.
     """
@@ -82,7 +84,12 @@ def run(folder: Path, seeds: list[int], preset_name: str, settings: list[str],
     figures: dict[str, float] = {}
     for seed in seeds:
         trained = train_without(config, seed, learn, new, out / f'{preset_name}-seed{seed}')
-        for name, value in judge_run(trained, learn, judge, new, out).items():
+        found = judge_run(trained, learn, judge, new, out)
+        if in_a_row:
+            name = trained.path.name
+            found |= row.run(out / f'{name}.onnx', out / f'{name}-row.onnx', learn, judge, new,
+                             in_a_row)
+        for name, value in found.items():
             figures[f'seed {seed} {name}'] = value
     return figures
 
