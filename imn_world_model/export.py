@@ -99,7 +99,8 @@ def main(arguments: list[str] | None = None) -> None:
         search |= strategy.facts()
     rows = np.flatnonzero(frames.split == 0)
     few = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_CALIBRATION_IMAGES])
-    familiarity = familiarity_for(run.network, frames.images[few], progress=True)
+    familiarity, kept = familiarity_for(run.network, frames.images[few], frames.clip[few],
+                                        progress=True)
     if familiarity is not None and options.weights == 'float16':
         round_constants(familiarity)
     deployed = DeployedNetwork(run.network, strategy, familiarity).eval()
@@ -109,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
         few = images[np.random.default_rng(0).permutation(len(images))[:count]]
         search['agreement'] = search_agreement(run.network, few, strategy, until_settled=True,
                                                progress=True)
-    calibration = calibrate(deployed, images, True, options.false_alarms)
+    calibration = calibrate(deployed, images, True, options.false_alarms, kept)
     labels = options.labels or [f'identity {j}' for j in range(n)]
     if options.label:
         # A name is read off all but the test images: a log has few clips for validation.

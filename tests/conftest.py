@@ -208,7 +208,7 @@ def knowing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     known = torch.nn.functional.normalize(signature.detach()[:3], dim=1)
     recognizer.read(network.identities(), known)
     shown = shown[:60]
-    familiarity = familiarity_for(network, shown)
+    familiarity, _ = familiarity_for(network, shown, np.zeros(len(shown), int))
     others = np.stack([prepare(view, 32, crop) for thing in things[:3]
                        for view in views(thing, 20, 200)])
     calibration = calibrate(DeployedNetwork(network, exhaustive, familiarity).eval(), others)

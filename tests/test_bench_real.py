@@ -8,8 +8,9 @@ import pytest
 from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
 from imn_world_model.base.errors import UserError
-from imn_world_model.bench import enroll, real
+from imn_world_model.bench import enroll, real, row
 from imn_world_model.learning.presets import preset
+from imn_world_model.robot.inference import ImnModel
 
 SECOND = 10 ** 9
 COLOURS = ((220, 60, 50), (60, 200, 70), (240, 220, 60), (235, 235, 235))
@@ -115,3 +116,24 @@ def test_the_last_object_of_each_kind_is_left_out_of_training(
     assert len(np.unique(old.clip[old.split == 1])) == 1
     first = np.flatnonzero(np.isin(learn.labels['object'], [0, 1]))[0]
     assert np.array_equal(old.images[np.array([0])][0], learn.images[first])
+
+
+def test_objects_are_painted_before_their_backdrop() -> None:
+    image = np.full((1, 32, 32, 3), 128, np.uint8)
+    image[0, 8:24, 8:24] = 220
+    red = row.painted(image, 0)[0]
+    assert (red[:8] == 128).all() and np.allclose(red[16, 16], [220, 88, 88], atol=1)
+    assert np.allclose(row.painted(image, 240)[0, 16, 16], [88, 88, 220], atol=1)
+    assert row.painted(image, None) is image
+
+
+def test_objects_in_a_row_are_enrolled_and_judged(
+        folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
+    monkeypatch.setenv('IMN_CACHE_DIR', str(tmp_path / 'cache'))
+    learn, judge = real.read(folder / 'plain', enroll.PROTOCOL,
+                             preset('debug').model)
+    new = enroll.left_out(learn)
+    figures = row.run(tiny_model, tmp_path / 'row.onnx', learn, judge, new, 3)
+    labels = ImnModel(tmp_path / 'row.onnx', ['cpu']).labels
+    assert labels[-3:] == ('thing2', 'thing3', 'thing2 0')
+    assert set(figures) == {'old after 0', 'old after 3', 'new after 3'}

@@ -69,6 +69,7 @@ README_TABLE = {
         f'{TRAIN} --name log32-seed0 --set train.steps=4'),
     f'{MODULE}evaluate --run runs/log32-seed0 --data logs/ --out report': Small(),
     f'{MODULE}export --run runs/log32-seed0 --out model.onnx': Small(),
+    f'{MODULE}label --model model.onnx --data logs/ --out names.html': Small(),
     f'{MODULE}infer --model model.onnx --data logs/ --out answers.jsonl': Small(),
     f'{MODULE}dynamics --run runs/log32-seed0 --data logs/': Small(
         '--steps 4 --horizon 3 --seen 2 --batch 4 --hidden 8 --quiet'),
@@ -212,7 +213,7 @@ def test_the_readmes_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if isinstance(row, Small):
             run(command, row, capsys)
     for made in ('inspect/contact_sheet.png', 'runs/log32-seed0/checkpoints/last.ckpt',
-                 'report/report.html', 'model.onnx', 'answers.jsonl', 'film.mp4',
+                 'report/report.html', 'model.onnx', 'names.html', 'answers.jsonl', 'film.mp4',
                  'logs/drive/metadata.yaml', 'shapes.h5'):
         assert (tmp_path / made).exists(), made
 

@@ -119,6 +119,16 @@ def test_a_new_object_is_named_on_views_not_learnt_from(knowing_model: Path, enr
     assert answer(enrolled, 9).novel.mean() > 0.8     # what was never shown is novel still
 
 
+def test_one_view_is_enough_for_a_file(knowing_model: Path, tmp_path: Path) -> None:
+    model, out = ImnModel(knowing_model, ['cpu']), tmp_path / 'one.onnx'
+    view = prepared(model, NEW, 1)
+    report = enrol(knowing_model, view, 'mug', out, progress=False)
+    assert (report.views, report.kept_back) == (1, 0)
+    winner = ImnModel(out, ['cpu']).predict(view)
+    # The view is all that its identity looks like.
+    assert winner.label == ['mug'] and winner.strangeness[0] < 1e-2
+
+
 def test_all_else_stays_as_it_was(knowing_model: Path, enrolled: Path) -> None:
     old, now = restore(knowing_model).network, restore(enrolled).network
     weights = now.state_dict()

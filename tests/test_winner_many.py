@@ -66,7 +66,7 @@ def network() -> IndependentModularNetwork:
         recognizer = network.recognizer
         assert recognizer is not None
         seen = torch.from_numpy(images(N, 8)).movedim(-1, 1).float() / 255
-        recognizer.head.bias.copy_(-recognizer.head.weight @ recognizer._pooled(seen).mean(0))
+        recognizer.head.bias.copy_(-recognizer.head.weight @ recognizer.pooled(seen).mean(0))
         recognizer.write(network.identities.matrices, recognizer.features(seen))
     return network
 

@@ -36,6 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--enroll', type=Path, metavar='DIR',
                         help='train without some objects of these recordings, teach them one by '
                              'one, judge on another day (some 15 minutes for each seed)')
+    parser.add_argument('--in-a-row', type=int, default=0, metavar='N',
+                        help='for --enroll: also N objects, most of them painted, one after '
+                             'another (half a minute each)')
     parser.add_argument('--predict', action='store_true',
                         help='errors of imagined frames beside simple rivals; needs --run and '
                              '--data (minutes for each seed)')
@@ -89,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.enroll:
         from imn_world_model.bench import enroll
         figures['enroll'] = enroll.run(options.enroll, options.seeds, options.preset, options.set,
-                                       options.runs)
+                                       options.runs, options.in_a_row)
     if options.predict:
         from imn_world_model.bench import predict
         from imn_world_model.prediction.fitting import FitOptions

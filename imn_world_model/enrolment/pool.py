@@ -113,7 +113,12 @@ def learnt(pool: Pool, images: np.ndarray, label: str,
         with torch.no_grad():
             known = recognizer.signatures(network.identities())
         signature = _signature(features, known, familiarity, tell)
-        familiarity = familiarity.joined(features, pool.strange)
+        look = None
+        if familiarity.looks is not None:
+            with torch.no_grad():
+                look = torch.cat([recognizer.look(recognizer.pooled(part), part)
+                                  for part in image.split(BATCH)])
+        familiarity = familiarity.joined(features, pool.strange, look)
         fixed = recognizer.readout.detach()
         start = _signed(recognizer, matrices, start, signature)
     matrix = _matrix(network, whole, target, start, fixed, tell)

@@ -8,12 +8,16 @@ from tqdm import tqdm
 from imn_world_model.exporting.deployed import DeployedNetwork
 from imn_world_model.model.familiarity import Familiarity
 from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.looks import kept_back
 
 # Share of validation images that fall below the novelty threshold, by construction.
 FALSE_ALARM_RATE = 0.01
 MAX_CALIBRATION_IMAGES = 2000
 # Share of validation images whose strangeness is usual.
 USUAL_SHARE = 0.7
+# Of the false alarms, the part that the score may cause: half where strangeness is learnt from the
+# log as well, little where it is the better judge.
+SCORE_PART, LITTLE_PART = 0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Calibration:
 
 @torch.no_grad()
 def calibrate(network: DeployedNetwork, images: np.ndarray, progress: bool = False,
-              false_alarms: float = FALSE_ALARM_RATE) -> Calibration:
+              false_alarms: float = FALSE_ALARM_RATE, kept: np.ndarray | None = None
+              ) -> Calibration:
     """
     Threshold and temperature from images that training did not see.
 
@@ -47,11 +52,15 @@ def calibrate(network: DeployedNetwork, images: np.ndarray, progress: bool = Fal
     :param progress: whether to show a bar.
     :param false_alarms: share of these images that are novel by the thresholds; score and
         strangeness share it.
+    :param kept: (K',) strangeness of training images to what other clips tell; empty or ``None``
+        for that of the images.
     """
     if len(images) == 0:
         return Calibration(float('-inf'), 1.0)
     scores, leads, strange = [], [], []
-    share = false_alarms if network.familiarity is None else false_alarms / 2
+    judged = np.zeros(0) if kept is None else kept
+    part_of_score = (1.0 if network.familiarity is None else
+                     LITTLE_PART if len(judged) else SCORE_PART)
     device = next(network.parameters()).device
     for part in tqdm(torch.from_numpy(np.ascontiguousarray(images)).split(64),
                      desc='novelty and confidence', unit=' batches', disable=not progress,
@@ -61,35 +70,48 @@ def calibrate(network: DeployedNetwork, images: np.ndarray, progress: bool = Fal
         strange.append(others[-1].cpu())
         best = identity_scores.topk(min(2, identity_scores.shape[1]), dim=1).values
         leads.append((best[:, 0] - best[:, -1]).cpu())
-    threshold = float(np.quantile(torch.cat(scores).numpy(), share))
+    threshold = float(np.quantile(torch.cat(scores).numpy(), part_of_score * false_alarms))
     lead = float(torch.cat(leads).median())
     farthest = usual = float('inf')
     if network.familiarity is not None:
         farthest, usual = (float(value) for value in np.quantile(
-            torch.cat(strange).numpy(), (1 - share, USUAL_SHARE)))
+            judged if len(judged) else torch.cat(strange).numpy(),
+            (1 - (1 - part_of_score) * false_alarms, USUAL_SHARE)))
     return Calibration(threshold, max(lead / float(np.log(0.99 / 0.01)), 1e-3), farthest, usual)
 
 
-def familiarity_for(network: IndependentModularNetwork, images: np.ndarray,
-                    progress: bool = False) -> Familiarity | None:
+def familiarity_for(network: IndependentModularNetwork, images: np.ndarray, clip: np.ndarray,
+                    progress: bool = False) -> tuple[Familiarity | None, np.ndarray]:
     """
     What the images of each identity look like, by the recognizer's own word: no search.
 
     :param network: trained, in evaluation mode.
     :param images: (K, S, S, 3) uint8 of the training split.
+    :param clip: (K,) clip of each.
     :param progress: whether to show a bar.
-    :return: ``None`` for a network without a recognizer.
+    :return: ``None`` for a network without a recognizer; and how strange images are to what other
+        clips tell (K',), where training has not changed what images look like, else empty.
     """
     recognizer = network.recognizer
     if recognizer is None or not len(images):
-        return None
-    device, found = network.masks.device, []
+        return None, np.zeros(0)
+    device, found, looks = network.masks.device, [], []
     with torch.no_grad():
         signature = recognizer.signatures(network.identities()).cpu()
         for part in tqdm(torch.from_numpy(np.ascontiguousarray(images)).split(64),
                          desc='what identities look like', unit=' batches', disable=not progress,
                          leave=False):
             pixels = part.to(device).movedim(-1, 1).float() / 255.0
-            found.append(recognizer.features(pixels).cpu())
+            if not recognizer.comes_with_features:
+                found.append(recognizer.features(pixels).cpu())
+                continue
+            pooled = recognizer.pooled(pixels)
+            found.append(recognizer.features(pooled).cpu())
+            looks.append(recognizer.look(pooled, pixels).cpu())
     features = torch.cat(found)
-    return Familiarity.fit(features, (features @ signature.T).argmax(1), signature)
+    identity = (features @ signature.T).argmax(1)
+    if not looks:
+        return Familiarity.fit(features, identity, signature), np.zeros(0)
+    look = torch.cat(looks)
+    return (Familiarity.fit(features, identity, signature, look),
+            kept_back(look, identity, clip).numpy())

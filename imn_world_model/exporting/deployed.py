@@ -41,7 +41,13 @@ class DeployedNetwork(nn.Module):
         :param image: (B, H, W, 3) uint8 RGB.
         """
         pixels = image.permute(0, 3, 1, 2).float() / 255.0
-        output = self.network(pixels, self.strategy)
+        look = seen = None
+        if self.familiarity is not None and self.familiarity.looks is not None:
+            recognizer = self.network.recognizer
+            assert recognizer is not None
+            pooled = recognizer.pooled(pixels)        # once for both
+            look, seen = recognizer.look(pooled, pixels), recognizer.features(pooled)
+        output = self.network(pixels, self.strategy, seen)
         recon = (output.recon.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
         encoding = output.encoding
         answer = (output.identity, output.score, output.identity_scores, output.active,
@@ -50,4 +56,4 @@ class DeployedNetwork(nn.Module):
         if self.familiarity is None:
             return answer
         assert encoding.features is not None
-        return (*answer, self.familiarity(encoding.features))
+        return (*answer, self.familiarity(encoding.features, look))

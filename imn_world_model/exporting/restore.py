@@ -26,6 +26,7 @@ from imn_world_model.exporting.shortlist import Shortlist, Sketch
 from imn_world_model.model.compact import LEAST_SIZE
 from imn_world_model.model.familiarity import Familiarity
 from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.looks import Looks
 from imn_world_model.model.winner import Strategy, exhaustive
 from imn_world_model.robot.inference import ImnModel
 
@@ -145,7 +146,9 @@ def restore(path: Path) -> Restored:
         network = _network(config, _below(weights, 'network.'))
         strategy = _strategy(json.loads(metadata['search']), _below(weights, 'strategy.'))
         known = _below(weights, 'familiarity.')
-        familiarity = Familiarity(**known) if known else None
+        looks = _below(known, 'looks.')
+        own = {name: value for name, value in known.items() if not name.startswith('looks.')}
+        familiarity = Familiarity(**own, looks=Looks(**looks) if looks else None) if own else None
     except (RuntimeError, KeyError) as error:
         raise UserError(f'{path} does not hold all weights of its network ({error}); export its '
                         'run again') from error

@@ -110,14 +110,16 @@ class IndependentModularNetwork(nn.Module):
         # Weighted image error of training's winners, a running mean.
         self.register_buffer('image_level', torch.tensor(1e4), persistent=loss.image_tail > 0)
 
-    def forward(self, image: Tensor, strategy: Strategy = coarse_to_fine) -> Output:
+    def forward(self, image: Tensor, strategy: Strategy = coarse_to_fine,
+                seen: Tensor | None = None) -> Output:
         """
         Section III for images whose identity is not shared: encode, combine, decode, choose.
 
         :param image: (B, 3, S, S) in [0, 1], S the side of the input.
         :param strategy: how the winner is found.
+        :param seen: (B, d), the recognizer's features of the images, where they are known.
         """
-        encoding = self.encode(image)                                    # Eq. (1), (3)
+        encoding = self.encode(image, seen=seen)                         # Eq. (1), (3)
         answer = self.search(self.reduced(image), encoding, strategy)    # Eq. (4) to (9)
         score, identity = answer.identity_scores.max(dim=1)              # winner = argmax
         subset = answer.subset.gather(1, identity[:, None]).squeeze(1)

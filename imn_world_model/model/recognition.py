@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from imn_world_model.base.config import ModelConfig
 from imn_world_model.base.errors import UserError
+from imn_world_model.model.looks import look_of
 from imn_world_model.vision.cutout import GREY
 
 # Of the softmax over cosines: a lead of 0.1 is a factor e. The usual value of contrastive
@@ -94,7 +95,7 @@ class Recognizer(nn.Module):
         """:return: (B, d), without the principal components: what training changes."""
         # torch.export would trace autocast into the robot's graph.
         with fast_convolutions(image.device) if self.training else nullcontext():
-            value = self._pooled(image)
+            value = self.pooled(image)
         return F.normalize(self.head(value.float()), dim=1)
 
     def given(self, image: Tensor) -> Tensor | None:
@@ -109,7 +110,24 @@ class Recognizer(nn.Module):
             return self.small(image)
         if not isinstance(self.head, nn.Sequential):
             return None
-        return F.normalize(self.head[0](self._pooled(image)), dim=1)
+        return F.normalize(self.head[0](self.pooled(image)), dim=1)
+
+    @property
+    def comes_with_features(self) -> bool:
+        """Whether all that it pools was learnt elsewhere, not from the log."""
+        return self.kind != 'conv' and not self.components
+
+    def look(self, pooled: Tensor, image: Tensor) -> Tensor:
+        """
+        What images look like, where :attr:`comes_with_features`.
+
+        :param pooled: (B, width), see :meth:`pooled`.
+        :param image: (B, 3, H, W) in [0, 1], likewise.
+        :return: (B, D), see :func:`looks.look_of`.
+        """
+        given = self.given(pooled)
+        assert given is not None
+        return look_of(given, image)
 
     def fit(self, image: Tensor) -> None:
         """
@@ -137,8 +155,8 @@ class Recognizer(nn.Module):
         even = evened_alone(image) if self.alone else evened(image)
         return F.avg_pool2d(even, image.shape[-1] // SMALL).flatten(1)
 
-    def _pooled(self, image: Tensor) -> Tensor:
-        """:return: (B, width), the body's feature maps, pooled."""
+    def pooled(self, image: Tensor) -> Tensor:
+        """:return: (B, width), the body's feature maps, pooled; such features as they are."""
         if image.dim() == 2:
             return image
         if self.kind == 'conv':

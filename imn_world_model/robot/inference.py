@@ -37,7 +37,7 @@ class Winner:
     :param latent_variance: (B, m, L) float32, their variance.
     :param reconstruction: (B, H, W, 3) uint8 RGB.
     :param strangeness: (B,) float32, distance of what the image looks like from what any identity
-        looks like (:mod:`familiarity`); 0 for models without a recognizer.
+        looks like (:mod:`familiarity`, :mod:`looks`); 0 for models without a recognizer.
     :param label: B names of the identities.
     :param confidence: (B,) float32 in [0, 1], of the identity against the other identities.
     :param novel: (B,) bool, whether the score is below the winner's novelty threshold, or the
