@@ -89,7 +89,8 @@ class Poses:
                 self._cameras[source] = Pinhole.of(message)
             except UserError as error:
                 self._cameras[source] = None
-                self._warn(f'{self._infos[source]}: {error}')
+                # Once, for the same one is not read again.
+                self._node.get_logger().warning(f'{self._infos[source]}: {error}')
         return take
 
     def wanted(self, model: ImnModel) -> bool:
