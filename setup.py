@@ -63,7 +63,7 @@ setup(
     extras_require={
         'train': [
             *CPU_RUNTIME, 'jinja2', 'lightning', 'matplotlib', 'onnx', 'onnxscript',
-            'scikit-learn', 'scipy', 'tensorboard', 'torch>=2.6',
+            'pydantic>=2', 'scikit-learn', 'scipy', 'tensorboard', 'torch>=2.6',
         ],
         'ros': [*ROS_WHEELS, *CPU_RUNTIME],
         'wheels': ROS_WHEELS,
@@ -76,8 +76,8 @@ setup(
         'docs': DOCS,
         'dev': [
             *DOCS,
-            'foxglove-sdk', 'hypothesis', 'import-linter', 'mypy', 'pytest', 'ruff', 'types-PyYAML',
-            'types-tqdm',
+            'foxglove-sdk', 'hypothesis', 'import-linter', 'mypy', 'pytest', 'ruff',
+            'types-PyYAML', 'types-tqdm',
         ],
     },
 )

@@ -10,10 +10,9 @@ from imn_world_model.base.cli import run_cli
 from imn_world_model.base.config import load_config, override
 from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, load_frames
-from imn_world_model.data.sequences import MODES
+from imn_world_model.data.options import add_reading_options, frame_options
 from imn_world_model.learning.begin import (
     digest,
-    frame_options,
     interrupted,
     refuse_if_done,
     refuse_if_held,
@@ -47,30 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--resume', action='store_true',
                         help='go on from the last checkpoint of the run folder, with its '
                              'configuration, data and data options')
-    parser.add_argument('--topics', nargs='+', default=[], metavar='GLOB',
-                        help='image topics to use (default: all)')
-    parser.add_argument('--crop', choices=('center', 'none'),
-                        help='cut the centre square before resizing (default), or squeeze the '
-                             'whole image')
-    parser.add_argument('--roi', nargs=4, type=int, metavar=('X', 'Y', 'WIDTH', 'HEIGHT'),
-                        help='region of interest in source pixels, cut first')
-    parser.add_argument('--boxes', metavar='TOPIC',
-                        help='cut out objects: topic of JSON strings with stamp and box (x, y, '
-                             'width, height in pixels)')
-    parser.add_argument('--regions', choices=('none', 'auto'),
-                        help='cut out objects: auto takes what differs from the background of a '
-                             'camera that stands still')
-    parser.add_argument('--gap', type=float,
-                        help='seconds without a frame that end a clip')
-    parser.add_argument('--scene-change', type=float,
-                        help='grey levels between two frames that end a clip')
-    parser.add_argument('--max-clip', type=int,
-                        help='frames after which a clip ends anyway')
-    parser.add_argument('--still', type=float,
-                        help='grey levels of change below which frames are thinned')
-    parser.add_argument('--sequences', choices=MODES,
-                        help='images of a folder that are one take: by their numbers or times '
-                             '(auto), all of a folder, or none')
+    add_reading_options(parser)
     parser.add_argument('--label', help='label that the ID classifier learns (preset '
                                         'id_classifier only; default: shape)')
     add_accelerator_option(parser)

@@ -48,16 +48,19 @@ def test_override_changes_one_value() -> None:
     (['train.stepz=7'], "unknown configuration key 'train.stepz'"),
     (['train.steps=many'], "'train.steps' is 'many'"),
     (['train.steps=1.5'], "'train.steps' is 1.5"),
-    (['loss.independence=none'], 'one of algebraic, hessian'),
+    (['loss.independence=none'], "must be 'algebraic' or 'hessian'"),
     (['train.views=3'], 'not a multiple'),
     (['train.recolor=1'], "'train.recolor' is 1"),
     (['model.coarse_size=5'], 'does not divide'),
     (['model.image_size=50'], 'fit images of 64x64 pixels, not of 50'),
-    (['train.steps=0'], 'at least 1'),
-    (['train.clip_batch=1'], 'at least 2'),
-    (['train.workers=-1'], 'train.workers is -1; it must be at least 0'),
-    (['train.seed=-1'], 'train.seed is -1'),
-    (['train.learning_rate=0'], 'train.learning_rate is 0.0; it must be above 0'),
+    (['train.steps=0'], 'greater than or equal to 1'),
+    (['train.clip_batch=1'], 'greater than or equal to 2'),
+    (['train.workers=-1'], "'train.workers' is -1; it must be greater than or equal to 0"),
+    (['train.seed=-1'], "'train.seed' is -1"),
+    (['train.learning_rate=true'], "'train.learning_rate' is True"),
+    (['train.precision=16'], "'train.precision' is 16"),
+    (['model.encoder_channels=[8, 0, 8]'], "'model.encoder_channels.1' is 0"),
+    (['train.learning_rate=0'], "'train.learning_rate' is 0; it must be greater than 0"),
 ])
 def test_override_names_the_mistake(settings: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -68,9 +71,13 @@ def test_unknown_keys_and_presets_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown preset 'big'"):
         preset('big')
     with pytest.raises(UserError, match="unknown configuration key 'model.depth'"):
-        from_dict(Config, {'model': {'depth': 3}})
+        from_dict({'model': {'depth': 3}})
     with pytest.raises(UserError, match='does not exist'):
         load_config(tmp_path / 'none.yaml')
+    with pytest.raises(UserError, match='must be a mapping, got 3'):
+        from_dict(3)
+    (tmp_path / 'hand.yaml').write_text('train: {learning_rate: 1e-4}')
+    assert load_config(tmp_path / 'hand.yaml').train.learning_rate == 1e-4
     (tmp_path / 'bad.yaml').write_text('model: [1, 2')
     with pytest.raises(UserError, match='not valid YAML'):
         load_config(tmp_path / 'bad.yaml')

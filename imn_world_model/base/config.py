@@ -1,9 +1,10 @@
 """Every number that a run depends on: frozen dataclasses, the YAML saved with a run."""
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
 from imn_world_model.base.cli import write_whole
 from imn_world_model.base.errors import UserError
@@ -13,6 +14,25 @@ PATCH = 4
 GRID = 4
 # n of a configuration that leaves the number of identities to the data; written ``auto``.
 AUTO = 0
+
+
+def _spelled(value: Any) -> Any:
+    """:return: a number of '1e-4', a string to YAML 1.1 and a number to everyone else."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+# What a value may be; pydantic checks it wherever a configuration is read.
+CLOSED = ConfigDict(extra='forbid')
+Flag = Annotated[bool, Strict()]
+Natural = Annotated[int, Strict(), Field(ge=0)]
+Count = Annotated[int, Strict(), Field(ge=1)]
+Number = Annotated[float, Strict(), BeforeValidator(_spelled)]
+Positive = Annotated[Number, Field(gt=0)]
+Sizes = tuple[Count, ...]
+Identities = Annotated[Natural, BeforeValidator(lambda value: AUTO if value == 'auto' else value)]
 
 
 @dataclass(frozen=True)
@@ -48,25 +68,27 @@ class ModelConfig:
         ``conv`` recognizer; 0 for none.
     """
 
-    image_size: int = 64
-    input_size: int = 0
+    __pydantic_config__ = CLOSED
+
+    image_size: Count = 64
+    input_size: Natural = 0
     background: Literal['keep', 'remove'] = 'keep'
     turn: Literal['keep', 'level', 'auto'] = 'keep'
-    num_modules: int = 5
-    num_identities: int = 5
-    num_latents: int = 2
-    matrix_size: int = 20
-    encoder_channels: tuple[int, ...] = (64, 64, 64)
-    encoder_features: int = 256
-    decoder_hidden: int = 256
-    decoder_channels: tuple[int, ...] = (128, 64, 64)
-    coarse_size: int = 8
-    basis_std: float = 0.001
-    identity_std: float = 0.001
+    num_modules: Count = 5
+    num_identities: Identities = 5
+    num_latents: Count = 2
+    matrix_size: Count = 20
+    encoder_channels: Sizes = (64, 64, 64)
+    encoder_features: Count = 256
+    decoder_hidden: Count = 256
+    decoder_channels: Sizes = (128, 64, 64)
+    coarse_size: Count = 8
+    basis_std: Number = 0.001
+    identity_std: Number = 0.001
     recognizer: Literal['none', 'conv', 'efficientnet_lite0'] = 'none'
-    recognizer_channels: tuple[int, ...] = (32, 64, 128, 256)
-    recognizer_features: int = 128
-    recognizer_components: int = 0
+    recognizer_channels: Sizes = (32, 64, 128, 256)
+    recognizer_features: Count = 128
+    recognizer_components: Natural = 0
 
     def __post_init__(self) -> None:
         if self.num_identities == AUTO and self.recognizer == 'none':
@@ -81,9 +103,6 @@ class ModelConfig:
                             'of the two')
         if self.turn == 'auto' and self.recognizer == 'none':
             raise UserError("model.turn is 'auto', which takes a recognizer; give keep or level")
-        for name in ('image_size', 'num_modules', 'num_identities', 'num_latents', 'matrix_size'):
-            if getattr(self, name) < (AUTO if name == 'num_identities' else 1):
-                raise UserError(f'model.{name} is {getattr(self, name)}; it must be at least 1')
         for name in ('encoder_channels', 'decoder_channels'):
             count = len(getattr(self, name))
             side = PATCH * GRID * 2 ** max(0, count - 1)
@@ -139,26 +158,23 @@ class LossConfig:
         against an identity.
     """
 
-    image_weight: float = 2.5
-    kl_weight: float = 1.0
-    kl_weight_split: float = 1.0
-    kl_weight_end: float = 1.0
-    choice_weight: float = 1.0
-    independence: Literal['algebraic', 'hessian'] = 'algebraic'
-    independence_weight: float = 1.0
-    subspace_weight: float = 100.0
-    radius_weight: float = 0.0
-    radius_from: int = 250
-    group_weight: float = 0.1
-    group_image_probability: float = 0.2
-    classifier_weight: float = 0.0
-    recognition_weight: float = 0.0
-    image_tail: float = 0.0
+    __pydantic_config__ = CLOSED
 
-    def __post_init__(self) -> None:
-        for name in ('kl_weight', 'kl_weight_split', 'kl_weight_end'):
-            if getattr(self, name) <= 0:
-                raise UserError(f'loss.{name} is {getattr(self, name)}; it must be above 0')
+    image_weight: Number = 2.5
+    kl_weight: Positive = 1.0
+    kl_weight_split: Positive = 1.0
+    kl_weight_end: Positive = 1.0
+    choice_weight: Number = 1.0
+    independence: Literal['algebraic', 'hessian'] = 'algebraic'
+    independence_weight: Number = 1.0
+    subspace_weight: Number = 100.0
+    radius_weight: Number = 0.0
+    radius_from: Natural = 250
+    group_weight: Number = 0.1
+    group_image_probability: Number = 0.2
+    classifier_weight: Number = 0.0
+    recognition_weight: Number = 0.0
+    image_tail: Number = 0.0
 
 
 @dataclass(frozen=True)
@@ -194,7 +210,9 @@ class TrainConfig:
         (:mod:`photographs`): turned, zoomed, shifted, in other light, before other backgrounds.
     :param search: ``exhaustive`` decodes all P*n candidates; ``fast`` looks at all of them with
         the decoder's early head and decodes the best of each identity.
-    :param subspace_steps: steps in which modules are drawn to the images' independent subspaces.
+    :param subspace_steps: steps in which modules are drawn to subspaces of the images.
+    :param subspaces: which: ``independent`` ones, or ``clip`` for the principal components of what
+        varies within a clip, see :mod:`subspaces`.
     :param single_identity_steps: steps in which one identity and all modules take every image, a
         plain Lie-group VAE: the modules learn what they can, then the identities divide the rest.
     :param all_modules_steps: steps in which all modules are active whatever the image; after them
@@ -210,34 +228,37 @@ class TrainConfig:
     :param seed: of initial weights, batches, noise and augmentation.
     """
 
-    steps: int = 6000
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    decoder_rate: float = 1.0
+    __pydantic_config__ = CLOSED
+
+    steps: Count = 6000
+    batch_size: Count = 128
+    learning_rate: Positive = 1e-3
+    decoder_rate: Positive = 1.0
     share: Literal['none', 'clip', 'augment'] = 'none'
-    views: int = 1
-    recolor: bool = False
-    zoom: float = 0.0
-    shift: float = 0.0
-    flip: bool = False
-    clip_steps: int = 0
-    trial_steps: int = 0
-    clip_batch: int = 64
-    clip_rate: float = 2e-3
-    naming_steps: int = 0
-    photo: bool = False
+    views: Count = 1
+    recolor: Flag = False
+    zoom: Number = 0.0
+    shift: Number = 0.0
+    flip: Flag = False
+    clip_steps: Natural = 0
+    trial_steps: Natural = 0
+    clip_batch: Annotated[int, Strict(), Field(ge=2)] = 64
+    clip_rate: Positive = 2e-3
+    naming_steps: Natural = 0
+    photo: Flag = False
     search: Literal['exhaustive', 'fast'] = 'fast'
-    subspace_steps: int = 0
-    single_identity_steps: int = 0
-    all_modules_steps: int = 0
-    revive_every: int = 0
-    balance: float = 0.0
-    restart_every: int = 0
-    restart_until: float = 0.75
-    checkpoint_every: int = 250
-    workers: int = 0
+    subspace_steps: Natural = 0
+    subspaces: Literal['independent', 'clip'] = 'independent'
+    single_identity_steps: Natural = 0
+    all_modules_steps: Natural = 0
+    revive_every: Natural = 0
+    balance: Number = 0.0
+    restart_every: Natural = 0
+    restart_until: Number = 0.75
+    checkpoint_every: Count = 250
+    workers: Natural = 0
     precision: str = '32-true'
-    seed: int = 0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
         if self.views < 1 or self.batch_size % self.views:
@@ -246,29 +267,17 @@ class TrainConfig:
         if self.share == 'none' and self.views != 1:
             raise UserError(f"train.views is {self.views} but train.share is 'none'; "
                             "set train.share to 'clip' or 'augment', or train.views to 1")
-        for name in ('steps', 'batch_size', 'checkpoint_every'):
-            if getattr(self, name) < 1:
-                raise UserError(f'train.{name} is {getattr(self, name)}; it must be at least 1')
-        for name in ('clip_steps', 'trial_steps', 'subspace_steps', 'single_identity_steps',
-                     'all_modules_steps', 'revive_every', 'restart_every', 'naming_steps',
-                     'workers', 'seed'):
-            if getattr(self, name) < 0:
-                raise UserError(f'train.{name} is {getattr(self, name)}; it must be at least 0')
-        for name in ('learning_rate', 'decoder_rate', 'clip_rate'):
-            if not getattr(self, name) > 0:
-                raise UserError(f'train.{name} is {getattr(self, name)}; it must be above 0')
         if self.naming_steps and self.share != 'clip':
             raise UserError("train.naming_steps is above 0 but train.share is "
                             f"'{self.share}'; images take their names from clips: set one of "
                             'the two')
-        if self.clip_batch < 2:
-            raise UserError(f'train.clip_batch is {self.clip_batch}; the recognizer compares '
-                            'images, give at least 2')
 
 
 @dataclass(frozen=True)
 class Config:
     """A whole run: what is built, what is minimised, how."""
+
+    __pydantic_config__ = CLOSED
 
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -298,49 +307,27 @@ class Config:
         return self.model.recognizer != 'none' and not self.train.naming_steps
 
 
-def from_dict(kind: type, values: dict[str, Any], where: str = '') -> Any:
+def from_dict(values: Any) -> Config:
     """
-    Build a (nested) configuration dataclass.
+    Build a configuration from nested dictionaries.
 
-    :param kind: the dataclass.
-    :param values: its fields; those left out keep their defaults.
-    :raises UserError: for an unknown key or a value of the wrong type.
+    :param values: its sections and their fields; those left out keep their defaults.
+    :raises UserError: for an unknown key, or a value of the wrong type or out of range.
     """
-    if not isinstance(values, dict):
-        raise UserError(f'{where or "the configuration"} must be a mapping, got {values!r}')
-    hints = get_type_hints(kind)
-    known = {item.name for item in fields(kind)}
-    arguments = {}
-    for key, value in values.items():
-        if key not in known:
-            raise UserError(f"unknown configuration key '{where}{key}'; known keys: "
-                            f"{', '.join(sorted(known))}")
-        if key == 'num_identities' and value == 'auto':
-            value = AUTO
-        arguments[key] = _convert(hints[key], value, f'{where}{key}')
-    return kind(**arguments)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """:return: ``value`` as the annotated type, or an error that names the key."""
-    if is_dataclass(hint):
-        assert isinstance(hint, type)
-        return from_dict(hint, value, f'{where}.')
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    choices = getattr(hint, '__args__', ())
-    if getattr(hint, '__origin__', None) is Literal:
-        valid, expected = value in choices, f'one of {", ".join(map(str, choices))}'
-    elif getattr(hint, '__origin__', None) is tuple:
-        value = tuple(value) if isinstance(value, (list, tuple)) else value
-        valid = isinstance(value, tuple) and all(isinstance(item, int) for item in value)
-        expected = 'a list of integers'
-    else:
-        valid = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-        expected = f'of type {hint.__name__}'
-    if not valid:
-        raise UserError(f"configuration key '{where}' is {value!r}; it must be {expected}")
-    return value
+    try:
+        return TypeAdapter(Config).validate_python(values)
+    except ValidationError as errors:
+        first = errors.errors()[0]
+        key = '.'.join(map(str, first['loc']))
+        if first['type'] == 'unexpected_keyword_argument':
+            section = getattr(Config(), str(first['loc'][0])) if '.' in key else Config()
+            known = ', '.join(sorted(item.name for item in fields(section)))
+            raise UserError(f"unknown configuration key '{key}'; known keys: {known}") from errors
+        if first['type'] == 'value_error':            # of what goes together
+            raise UserError(str(first['ctx']['error'])) from errors
+        words = first['msg'].replace('Input should', 'it must')
+        raise UserError(f"configuration key '{key}' is {first['input']!r}; {words}" if key else
+                        f'the configuration must be a mapping, got {values!r}') from errors
 
 
 def override(config: Config, settings: list[str]) -> Config:
@@ -360,23 +347,10 @@ def override(config: Config, settings: list[str]) -> Config:
         if section not in values or key not in values[section]:
             raise UserError(f"unknown configuration key '{path}'")
         try:
-            # '1e-4' is a string to YAML 1.1, a number to everyone else.
-            value = yaml.safe_load(text)
-            values[section][key] = float(value) if _is_number(value) else value
+            values[section][key] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise UserError(f"cannot read the value of '{setting}'") from error
-    return from_dict(Config, values)
-
-
-def _is_number(value: Any) -> bool:
-    """:return: whether a string spells a number."""
-    if not isinstance(value, str):
-        return False
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
+    return from_dict(values)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -405,4 +379,4 @@ def load_config(path: Path) -> Config:
         raise UserError(f'configuration {path} does not exist') from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f'configuration {path} is not valid YAML') from error
-    return from_dict(Config, values)
+    return from_dict(values)

@@ -1,8 +1,11 @@
-"""How recordings become frames."""
-from dataclasses import dataclass, field
+"""How recordings become frames, and how a command line says so."""
+import argparse
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from imn_world_model.data.regions import Regions
+from imn_world_model.data.sequences import MODES
 from imn_world_model.vision.preprocess import Crop
 
 
@@ -42,3 +45,55 @@ class DataOptions:
     sequences: str = 'auto'
     cache_dir: Path | None = None
     workers: int = 0
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that reads recordings for training has; ``None`` where not given."""
+    defaults = DataOptions()
+    parser.add_argument('--topics', nargs='+', default=[], metavar='GLOB',
+                        help='image topics to use (default: all)')
+    parser.add_argument('--crop', choices=('center', 'none'),
+                        help='cut the centre square before resizing (default), or squeeze the '
+                             'whole image')
+    parser.add_argument('--roi', nargs=4, type=int, metavar=('X', 'Y', 'WIDTH', 'HEIGHT'),
+                        help='region of interest in source pixels, cut first')
+    parser.add_argument('--boxes', metavar='TOPIC',
+                        help='cut out objects: topic of JSON strings with stamp and box (x, y, '
+                             'width, height in pixels)')
+    parser.add_argument('--regions', choices=('none', 'auto'),
+                        help='cut out objects: auto takes what differs from the background of a '
+                             'camera that stands still')
+    parser.add_argument('--gap', type=float,
+                        help=f'seconds without a frame that end a clip (default: {defaults.gap})')
+    parser.add_argument('--scene-change', type=float,
+                        help='grey levels between two frames that end a clip '
+                             f'(default: {defaults.scene_change})')
+    parser.add_argument('--max-clip', type=int,
+                        help='frames after which a clip ends anyway '
+                             f'(default: {defaults.max_clip})')
+    parser.add_argument('--still', type=float,
+                        help='grey levels of change below which frames are thinned '
+                             f'(default: {defaults.still})')
+    parser.add_argument('--sequences', choices=MODES,
+                        help='images of a folder that are one take: by their numbers or times '
+                             '(auto), all of a folder, or none')
+
+
+def frame_options(given: argparse.Namespace, start: DataOptions) -> DataOptions:
+    """
+    Data options with what the command line says of them; ``None`` there says nothing.
+
+    :param given: with what :func:`add_reading_options` adds.
+    :param start: the options where nothing is said.
+    """
+    def said(**values: Any) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+    roi = tuple(given.roi) if given.roi else None
+    auto = None if given.regions is None else given.regions == 'auto'
+    return replace(
+        start, crop=replace(start.crop, **said(mode=given.crop, roi=roi)),
+        regions=replace(start.regions, **said(boxes=given.boxes, auto=auto)),
+        **said(topics=tuple(given.topics) if given.topics else None, gap=given.gap,
+               scene_change=given.scene_change, max_clip=given.max_clip, still=given.still,
+               sequences=given.sequences))

@@ -102,7 +102,7 @@ def restore(path: Path) -> Restored:
         values |= dict(folded)
     weights = {name: torch.from_numpy(np.array(value)) for name, value in values.items()}
     described = json.loads(metadata['config'])
-    config = from_dict(Config, {key: described[key] for key in ('model', 'loss', 'train')})
+    config = from_dict({key: described[key] for key in ('model', 'loss', 'train')})
     try:
         network = _network(config, _below(weights, 'network.'))
         strategy = _strategy(json.loads(metadata['search']), _below(weights, 'strategy.'))

@@ -18,6 +18,7 @@ from imn_world_model.base.cli import FULL
 from imn_world_model.base.config import Config, load_config, override, to_dict
 from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions
+from imn_world_model.data.options import frame_options
 from imn_world_model.learning.discovery import FILE as DISCOVERY
 from imn_world_model.learning.run import (
     CHECKPOINT,
@@ -61,34 +62,13 @@ class Interrupted:
     data_options: DataOptions
 
 
-def frame_options(given: argparse.Namespace, start: DataOptions) -> DataOptions:
-    """
-    Data options with what the command line says of them; ``None`` there says nothing.
-
-    :param given: ``topics``, ``crop``, ``roi``, ``boxes``, ``regions``, ``gap``,
-        ``scene_change``, ``max_clip``, ``still``, ``sequences``.
-    :param start: the options where nothing is said.
-    """
-    def said(**values: Any) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if value is not None}
-
-    roi = tuple(given.roi) if given.roi else None
-    auto = None if given.regions is None else given.regions == 'auto'
-    return replace(
-        start, crop=replace(start.crop, **said(mode=given.crop, roi=roi)),
-        regions=replace(start.regions, **said(boxes=given.boxes, auto=auto)),
-        **said(topics=tuple(given.topics) if given.topics else None, gap=given.gap,
-               scene_change=given.scene_change, max_clip=given.max_clip, still=given.still,
-               sequences=given.sequences))
-
-
 def interrupted(folder: Path, settings: list[str], given: argparse.Namespace) -> Interrupted:
     """
     Look at a run that is to go on; nothing is written.
 
     :param folder: the run folder.
     :param settings: of ``--set``.
-    :param given: the command line, see :func:`frame_options`; ``label`` too.
+    :param given: the command line, see :func:`options.frame_options`; ``label`` too.
     :raises UserError: when the run cannot go on, or not with what is asked for.
     """
     saved = load_config(folder / CONFIG)

@@ -1,4 +1,4 @@
-"""Named configurations, and why each is as it is."""
+"""Named configurations; why each is as it is stands in ``docs/training.md``."""
 from dataclasses import replace
 
 from imn_world_model.base.config import AUTO, Config, LossConfig, ModelConfig, TrainConfig
@@ -16,11 +16,6 @@ def _small(config: Config) -> Config:
     return replace(config, model=model, train=train)
 
 
-# Clips: views of one object share its identity. The identity is free for the whole group while a
-# coordinate costs its nats in every view, so that what the views share leaves the coordinates.
-# Modules start at the images' independent subspaces; what would hide in a module's radius pays.
-# The KL weight falls from where only the hues are worth a coordinate to where all is; identities
-# come apart early, before any of the shape has entered the coordinates: what is in there stays.
 _CLIPS = Config(
     model=ModelConfig(basis_std=0.05, identity_std=0.1),
     loss=LossConfig(kl_weight=30.0, kl_weight_split=12.0, kl_weight_end=0.5,
@@ -29,32 +24,19 @@ _CLIPS = Config(
                       share='clip', views=4,
                       subspace_steps=400, single_identity_steps=700, all_modules_steps=2000,
                       balance=2.0, restart_every=250))
-# Robot logs: what a clip keeps beside the object must not become the identity, so each view is
-# recoloured (but for the place), zoomed, shifted and mirrored. What so differs within a group
-# cannot be in the identity, which may then come apart early, before the shape is in the
-# coordinates. More varies than in 3Dshapes, and most of it is worth few pixels: more coordinates,
-# at a lower KL weight. A whole clip is named better than one of its frames: in the end a
-# recognizer learns from the clips' names.
 _LOG = replace(_CLIPS, model=replace(_CLIPS.model, num_latents=3, recognizer='conv'),
                loss=replace(_CLIPS.loss, kl_weight=5.0, kl_weight_split=3.0, kl_weight_end=0.3,
                             radius_weight=0.0, recognition_weight=20.0),
                train=replace(_CLIPS.train, subspace_steps=0, single_identity_steps=800,
                              revive_every=400, recolor=True, zoom=0.25, shift=0.08, flip=True,
                              naming_steps=1500))
-# Single images: the views of a group are augmentations of one image. None changes the object's
-# size in the room: it must be in the coordinates when identities come apart, if only in a radius.
 _SINGLE = replace(_CLIPS, loss=replace(_CLIPS.loss, radius_weight=0.0),
                   train=replace(_CLIPS.train, share='augment', recolor=True, zoom=0.15,
                                 flip=True))
-# Section III-C2: labels reach training, through the classifier and through the groups, whose views
-# are images of one label. Without groups the identity became the orientation.
 _ID_CLASSIFIER = replace(_CLIPS, loss=replace(_CLIPS.loss, classifier_weight=50.0))
-# The paper's recipe as it stands: every candidate decoded, no schedule, no sharing.
 _PAPER = Config(
     loss=LossConfig(choice_weight=0.0, independence='hessian', independence_weight=20.0),
     train=TrainConfig(batch_size=256, learning_rate=1e-4, search='exhaustive'))
-# Photographs. What a clip shares is the object: a recognizer learns to tell clips apart, clips
-# that it confuses become one identity, and modules learn what is left, with the identity given.
 _OBJECTS = replace(
     _LOG,
     model=replace(_LOG.model, num_identities=AUTO, recognizer='conv', background='remove',
@@ -62,9 +44,9 @@ _OBJECTS = replace(
     loss=replace(_LOG.loss, recognition_weight=20.0, image_tail=0.5),
     train=replace(_LOG.train, steps=1000, batch_size=32, clip_steps=1500, trial_steps=200,
                   naming_steps=0, photo=True, single_identity_steps=0,
+                  subspace_steps=900, subspaces='clip',
                   all_modules_steps=400,
                   restart_every=0, balance=0.0, recolor=False, zoom=0.0, shift=0.0, flip=False))
-# The same over features that were learnt from a million labelled photographs, not from the logs.
 _OBJECTS_PRETRAINED = replace(
     _OBJECTS, model=replace(_OBJECTS.model, recognizer='efficientnet_lite0', input_size=128,
                            turn='keep', recognizer_components=0),
