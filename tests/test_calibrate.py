@@ -1,4 +1,4 @@
-"""``python -m imn_world_model.calibrate``: poses as logs hold them, and the file that knows them."""
+"""``python -m imn_world_model.calibrate``: poses as logs hold them, the file that knows them."""
 import numpy as np
 import pytest
 from recordings import STORE, header, write_bag
@@ -115,7 +115,8 @@ def test_camera_info_is_the_images_neighbour_or_the_only_one():
 def test_calibration_files_are_read(tmp_path):
     file = tmp_path / 'camera.yaml'
     file.write_text('image_width: 640\nimage_height: 480\ncamera_name: front\n'
-                    'camera_matrix: {rows: 3, cols: 3, data: [500, 0, 320, 0, 510, 240, 0, 0, 1]}\n'
+                    'camera_matrix: {rows: 3, cols: 3, data: '
+                    '[500, 0, 320, 0, 510, 240, 0, 0, 1]}\n'
                     'distortion_model: plumb_bob\n'
                     'distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}\n')
     camera = read_camera(file)
@@ -140,7 +141,8 @@ def test_the_file_answers_as_before_and_knows_poses(posed):
     assert before.poses == ''
     assert poses.labels == before.labels == after.labels
     wrong = [np.linalg.norm(poses.tell(each.look, each.label, each.coordinates).position
-                            - each.position) / np.linalg.norm(each.position) for each in examples]
+                            - each.position) / np.linalg.norm(each.position)
+             for each in examples]
     assert len(wrong) == 160
     assert np.mean(wrong) < 0.05                      # clips that it learnt from
 

@@ -58,7 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
                              'settings')
     parser.add_argument('--runs', type=Path, default=Path('runs/real'), metavar='DIR',
                         help='run folders of --real')
-    parser.add_argument('--model', type=Path, metavar='FILE.onnx', help='for --node, --novelty, --pose')
+    parser.add_argument('--model', type=Path, metavar='FILE.onnx',
+                        help='for --node, --novelty, --pose')
     parser.add_argument('--run', type=Path,
                         help='run folder (or a folder with one run in it) for --winner: '
                              'agreement on its test split too (default: an untrained network of '
