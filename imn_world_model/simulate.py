@@ -38,6 +38,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='decides everything (default 0)')
     parser.add_argument('--arena', type=int, default=0,
                         help='the room; the same number is the same room in every log (default 0)')
+    parser.add_argument('--mounted', action='store_true',
+                        help='the camera stands at one height (with --commands, at one pitch, '
+                        'too) in all clips, as on one robot; by default each clip has its own')
     parser.add_argument('--commands', choices=COMBINATIONS,
                         help='drive by commands, recorded with odometry: all combinations of '
                         'forward/back and left/right, those of unlike signs and single ones '

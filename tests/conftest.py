@@ -52,7 +52,9 @@ FOXGLOVE = {
     'TextAnnotation': 'builtin_interfaces/Time timestamp\nPoint2 position\nstring text\n'
                       'float64 font_size\nColor text_color\nColor background_color\n',
 }
-STANDARDS = {'vision_msgs': VISION, 'foxglove_msgs': FOXGLOVE}
+# And all of tf2_msgs that is on /tf.
+TF2 = {'TFMessage': 'geometry_msgs/TransformStamped[] transforms\n'}
+STANDARDS = {'vision_msgs': VISION, 'foxglove_msgs': FOXGLOVE, 'tf2_msgs': TF2}
 STANDARD_MANIFEST = """<package format="3"><name>{name}</name><version>4.1.1</version>
 <description>The part that tests use.</description>
 <maintainer email="nobody@example.com">nobody</maintainer><license>Apache-2.0</license>

@@ -45,11 +45,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--motion', action='store_true',
                         help='the state between, after and without images, by commands and by '
                              'constant velocity; needs --run, --data and --others')
+    parser.add_argument('--pose', action='store_true',
+                        help='poses in metres, calibrated on --data with 50 poses and judged on '
+                             '--others (and a picture)')
     parser.add_argument('--data', nargs='+', type=Path, default=[], metavar='LOG',
-                        help='for --predict, --motion: a log with actions')
+                        help='for --predict, --motion: a log with actions; for --pose: with poses')
     parser.add_argument('--others', nargs='+', type=Path, default=[], metavar='LOG',
                         help='for --predict: a log of combinations of actions that --data lacks; '
-                             'for --motion: a log of 50 images per second')
+                             'for --motion: a log of 50 images per second; for --pose: one '
+                             'with poses, to judge on')
     parser.add_argument('--steps', type=int, help='for --predict: steps of fitting')
     parser.add_argument('--protocols', nargs='+', default=[], metavar='NAME', help='for --real')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2],
@@ -64,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--runs', type=Path, default=Path('runs/real'), metavar='DIR',
                         help='run folders of --real')
     parser.add_argument('--model', type=Path, metavar='FILE.onnx',
-                        help='for --node, --novelty, --gpu')
+                        help='for --node, --novelty, --pose, --gpu')
     parser.add_argument('--run', type=Path,
                         help='run folder (or a folder with one run in it) for --winner: '
                              'agreement on its test split too (default: an untrained network of '
@@ -77,7 +81,8 @@ def main(arguments: list[str] | None = None) -> None:
     device = device_for(options.accelerator)
     parts = ('winner', 'growth', 'training', 'novelty', 'decode', 'node')
     everything = not (options.real or options.scenes or options.predict or options.motion
-                      or options.gpu or any(getattr(options, part) for part in parts))
+                      or options.pose or options.gpu
+                      or any(getattr(options, part) for part in parts))
     figures: dict[str, dict[str, float]] = {}
     if options.gpu:
         from imn_world_model.bench import gpu
@@ -102,6 +107,12 @@ def main(arguments: list[str] | None = None) -> None:
     if options.motion:
         from imn_world_model.bench import motion
         figures['motion'] = motion.run(options.run, options.data, options.others)
+    if options.pose:
+        from imn_world_model.base.shipped import shipped_model
+        from imn_world_model.bench import pose
+        from imn_world_model.robot.inference import ImnModel
+        figures['pose'] = pose.run(ImnModel(options.model or shipped_model(), ['cpu']),
+                                   options.data, options.others, options.out.with_suffix('.png'))
     if options.winner or everything:
         from imn_world_model.bench import winner
         figures['winner'] = winner.run(options.run, options.compare, device.type)

@@ -10,8 +10,12 @@ from imn_world_model.nodes import annotations, vision
 from imn_world_model.nodes.debug import DebugOutputs, camera_topics
 from imn_world_model.nodes.messages import identity_message, transform_message
 from imn_world_model.nodes.objects import objects_message
+from imn_world_model.nodes.parameters import Settings
+from imn_world_model.nodes.poses import Poses
 from imn_world_model.nodes.worker import Empty, Frame
 from imn_world_model.robot.inference import ImnModel, Winner
+from imn_world_model.robot.poses import Pose
+from imn_world_model.vision.following import Followed
 
 # Reliable publishers serve reliable and best-effort subscribers alike.
 RESULTS = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
@@ -25,9 +29,10 @@ class Outputs:
 
     :param node: that publishes.
     :param topics: full names of the camera topics.
+    :param settings: of the node.
     """
 
-    def __init__(self, node: LifecycleNode, topics: list[str]) -> None:
+    def __init__(self, node: LifecycleNode, topics: list[str], settings: Settings) -> None:
         self._node = node
         self._topics = topics
         self._publishers: list[Any] = []
@@ -35,6 +40,8 @@ class Outputs:
         self._transform = self._create(Transform, 'transform', RESULTS)
         self._objects = self._create(ObjectArray, 'objects', RESULTS)
         self._labels = self._create(Labels, 'labels', LATCHED)
+        self._poses = Poses(node, topics, settings.camera_info_topics, settings.fixed_frame,
+                            self._create, RESULTS)
         self._debug = DebugOutputs(node, topics, self._create, RESULTS)
         if vision.INSTALLED:
             self._classification = self._create(vision.Classification, 'classification', RESULTS)
@@ -80,7 +87,7 @@ class Outputs:
     def publish_objects(self, model: ImnModel, image: Frame | Empty,
                         objects: list[Object]) -> None:
         """
-        Publish all objects of an image.
+        Publish all objects of an image; where there are some, detections follow with poses.
 
         :param model: that answered.
         :param image: of which any frame will do.
@@ -89,10 +96,34 @@ class Outputs:
         source = image.arrival.source
         message = objects_message(model, image, self._topics[source], objects)
         self._objects.publish(message)
-        if vision.INSTALLED and self._detections.get_subscription_count():
-            self._detections.publish(vision.detections(message))
+        if not objects and vision.INSTALLED and self._detections.get_subscription_count():
+            self._detect(model, image, [], [])
         if annotations.INSTALLED and self._annotations[source].get_subscription_count():
             self._annotations[source].publish(annotations.annotations(message))
+
+    def publish_poses(self, model: ImnModel, frames: list[Frame], winner: Winner, rows: list[int],
+                      tracks: list[Followed], objects: list[Object]) -> None:
+        """
+        Publish where an image's objects are in space, as far as somebody listens.
+
+        :param model: that answered.
+        :param frames: of the batch.
+        :param winner: answers to it.
+        :param rows: of the image's objects, the largest first.
+        :param tracks: of each.
+        :param objects: the message about each.
+        """
+        listened = vision.INSTALLED and bool(self._detections.get_subscription_count())
+        poses: list[Pose | None] = [None] * len(rows)
+        if self._poses.wanted(model) or listened and model.poses:
+            poses = self._poses.tell(model, frames, winner, rows, tracks)
+        if listened:
+            self._detect(model, frames[rows[0]], objects, poses)
+
+    def _detect(self, model: ImnModel, image: Frame | Empty, objects: list[Object],
+                poses: list[Pose | None]) -> None:
+        message = objects_message(model, image, self._topics[image.arrival.source], objects)
+        self._detections.publish(vision.detections(message, poses))
 
     def publish_extras(self, frame: Frame, winner: Winner, row: int,
                        objects: list[Object]) -> None:
@@ -108,5 +139,6 @@ class Outputs:
 
     def close(self) -> None:
         """Take the topics down."""
+        self._poses.close()
         for publisher in self._publishers:
             self._node.destroy_publisher(publisher)

@@ -41,6 +41,8 @@ class Settings:
     regions: str = 'none'
     region_topics: tuple[str, ...] = ('',)
     region_tolerance: float = 0.1
+    camera_info_topics: tuple[str, ...] = ('',)
+    fixed_frame: str = ''
     autostart: bool = True
 
     def __post_init__(self) -> None:
@@ -163,6 +165,9 @@ def declare(node: Node) -> None:
              'once its boxes have come.')
     describe('region_tolerance', 'Seconds by which the stamps of an image and its boxes may '
              'differ where none is the same.')
+    describe('camera_info_topics', 'sensor_msgs/CameraInfo for each of image_topics, in their '
+             'order, for bearing and pose; an empty one is the camera_info beside the images.')
+    describe('fixed_frame', "Frame of tf in which pose is told; empty for the camera's own.")
     describe('autostart', 'Whether the node configures and activates itself; otherwise a '
              'lifecycle manager does.')
     name_unknown(node, [field.name for field in fields(Settings)])

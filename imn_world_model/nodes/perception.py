@@ -116,7 +116,7 @@ class PerceptionNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._error = ''
         self._starting = False
-        self._outputs = Outputs(self, self._topics)
+        self._outputs = Outputs(self, self._topics, self._settings)
         self._use(model)
         self._enter('inactive', 'configured')
         return super().on_configure(state)
@@ -292,6 +292,8 @@ class PerceptionNode(LifecycleNode):
                      for row, track in zip(rows, of)]
             outputs.publish_objects(model, first, found)
             told.append(found)
+        for rows, of, found in zip(images, tracks, told):
+            outputs.publish_poses(model, frames, winner, rows, of, found)
         try:
             for rows, first, found in zip(images, firsts, told):
                 outputs.publish_extras(first, winner, rows[0], found)

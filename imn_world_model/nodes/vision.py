@@ -3,6 +3,9 @@ from typing import Any
 
 import numpy as np
 
+from imn_world_model.nodes.poses import fill
+from imn_world_model.robot.poses import Pose
+
 try:
     from vision_msgs.msg import (
         Classification,
@@ -35,18 +38,21 @@ def classification(header: Any, identity: int, confidences: np.ndarray) -> 'Clas
         for j in order if j == identity or confidences[j] >= LEAST])
 
 
-def detections(message: Any) -> 'Detection2DArray':
+def detections(message: Any, poses: list[Pose | None]) -> 'Detection2DArray':
     """
-    Build the standard form of ObjectArray; poses are left empty.
+    Build the standard form of ObjectArray.
 
     :param message: imn_msgs/ObjectArray.
+    :param poses: of each object; where it has none, its pose is left empty.
     """
     found = Detection2DArray(header=message.header)
-    for each in message.objects:
+    for each, pose in zip(message.objects, poses, strict=True):
         x, y, width, height = (float(value) for value in each.box)
-        hypothesis = ObjectHypothesis(class_id=str(each.identity), score=float(each.confidence))
-        one = Detection2D(header=message.header, id=str(each.track),
-                          results=[ObjectHypothesisWithPose(hypothesis=hypothesis)])
+        result = ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(
+            class_id=str(each.identity), score=float(each.confidence)))
+        if pose is not None:
+            fill(result.pose, pose)
+        one = Detection2D(header=message.header, id=str(each.track), results=[result])
         one.bbox.center.position.x, one.bbox.center.position.y = x + width / 2, y + height / 2
         one.bbox.size_x, one.bbox.size_y = width, height
         found.detections.append(one)

@@ -14,7 +14,7 @@ from math import atan2, cos, hypot, sin
 
 import numpy as np
 
-from imn_world_model.rendering.robot_scene import Scene, View, clip_scene
+from imn_world_model.rendering.robot_scene import Scene, View, clip_scene, mount
 
 CONTROL_RATE = 50.0                   # Hz
 # Where the driver keeps the object: metres along the floor, radians off the optical axis.
@@ -107,7 +107,7 @@ def relative(scene: Scene, pose: Pose) -> tuple[float, float]:
 
 @lru_cache(maxsize=2)
 def clip_drive(seed: int, clip: int, seconds: float, arena: int = 0,
-               combinations: str = 'all') -> Drive:
+               combinations: str = 'all', mounted: bool = False) -> Drive:
     """
     Draw a clip's scene and drive.
 
@@ -116,12 +116,15 @@ def clip_drive(seed: int, clip: int, seconds: float, arena: int = 0,
     :param seconds: how long it is.
     :param arena: number of the place.
     :param combinations: one of :data:`COMBINATIONS`.
+    :param mounted: whether the camera stands the same in all clips.
     :return: the drive.
     """
     scene = still_light(clip_scene(seed, clip, arena))
     rng = np.random.default_rng((seed, 5, clip))
     pose = _start(scene, rng)
     pitch, height = rng.uniform(*_PITCH), rng.uniform(*_HEIGHT)
+    if mounted:
+        height, pitch = mount(arena)
     driver = _Driver(rng, combinations)
     commands, poses = [], [pose]
     for _ in range(max(1, int(np.ceil(seconds * CONTROL_RATE)))):

@@ -98,7 +98,7 @@ def between(args: argparse.Namespace, index: int) -> Iterator[tuple[float, int]]
 def shoot_all(args: argparse.Namespace) -> Iterator[Frame]:
     """:return: all frames in order; what they hold does not depend on the number of processes."""
     tasks = [(args.seed, clip, index, args.rate, args.quality, args.arena, args.commands,
-              args.frames / args.rate)
+              args.frames / args.rate, args.mounted)
              for clip in range(args.clips) for index in range(args.frames)]
     if args.jobs == 1:
         yield from (shoot(*task) for task in tasks)
@@ -132,7 +132,7 @@ def record(args: argparse.Namespace) -> None:
                 write(stamp, messages(frame, stamp))
                 if args.commands is not None:
                     drive = clip_drive(args.seed, clip, args.frames / args.rate, args.arena,
-                                       args.commands)
+                                       args.commands, args.mounted)
                     for time, step in between(args, index):
                         stamp = start + round(time * 1e9)
                         write(stamp, driven(drive, step, stamp))

@@ -76,7 +76,7 @@ def ground_truth(scene: Scene, view: View, time: float) -> dict[str, object]:
 
 
 def shoot(seed: int, clip: int, index: int, rate: float, quality: int, arena: int = 0,
-          commands: str | None = None, seconds: float = 0.0) -> Frame:
+          commands: str | None = None, seconds: float = 0.0, mounted: bool = False) -> Frame:
     """
     Make one frame. It depends on the arguments only, not on frames made before.
 
@@ -89,14 +89,15 @@ def shoot(seed: int, clip: int, index: int, rate: float, quality: int, arena: in
     :param commands: which combinations of commands move the camera, see :mod:`drive`; ``None``
         for a smooth path.
     :param seconds: length of the clip, where commands move it.
+    :param mounted: whether the camera stands the same in all clips.
     :return: the frame.
     """
     time = index / rate
     if commands is None:
-        scene = clip_scene(seed, clip, arena)
+        scene = clip_scene(seed, clip, arena, mounted)
         view = scene.view(time)
     else:
-        drive = clip_drive(seed, clip, seconds, arena, commands)
+        drive = clip_drive(seed, clip, seconds, arena, commands, mounted)
         scene, view = drive.scene, drive.view(time)
     image = render(scene, view, np.random.default_rng((seed, 2, clip, index)))
     done, data = cv2.imencode('.jpg', image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])

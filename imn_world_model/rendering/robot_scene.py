@@ -5,7 +5,7 @@ Lengths are metres, angles radians, times seconds. The object is the same throug
 between clips its size, place and hue, the lamp and the path change, drawn from (seed, clip
 number). The room is drawn from a number of its own: a robot's logs come from one place.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import atan2, cos, pi, sin
 
 import numpy as np
@@ -182,13 +182,25 @@ def draw_arena(number: int) -> Arena:
         hue_colour(0.58, draw(0.05, 0.25), 0.95)]))
 
 
-def clip_scene(seed: int, clip: int, arena: int = 0) -> Scene:
+def mount(arena: int) -> tuple[float, float]:
+    """
+    How a camera that is bolted to one robot stands.
+
+    :param arena: number of the place, and of its robot.
+    :return: its height in metres; its pitch in radians, where the base cannot tilt it.
+    """
+    draw = np.random.default_rng((arena, 6)).uniform
+    return draw(0.55, 0.65), draw(-0.20, -0.15)
+
+
+def clip_scene(seed: int, clip: int, arena: int = 0, mounted: bool = False) -> Scene:
     """
     Draw a clip's scene.
 
     :param seed: of the log.
     :param clip: number of the clip; its scene depends on no other clip.
     :param arena: number of the place.
+    :param mounted: whether the camera's height is the same in all clips, see :func:`mount`.
     :return: the scene.
     """
     rng = np.random.default_rng((seed, 0, clip))
@@ -208,7 +220,7 @@ def clip_scene(seed: int, clip: int, arena: int = 0) -> Scene:
         hues = (*hues[:2], draw())
     thing = hue_colour(hues[2], draw(0.80, 1.00), draw(0.85, 1.00))
     colours = np.insert(place.colours, 2, thing, axis=0)
-    return Scene(
+    scene = Scene(
         solid=solid, room=place.room, hues=hues, colours=colours,
         tint=1 + draw(-0.06, 0.06) * np.array([1.0, 0.2, -1.0]), size=size,
         azimuth=draw(0, 2 * pi), speed=draw(0.12, 0.35) * rng.choice((-1, 1)),
@@ -219,3 +231,7 @@ def clip_scene(seed: int, clip: int, arena: int = 0) -> Scene:
         brightness=wave(draw(0.85, 1.1), draw(0.08, 0.18), 8, 3),
         lamp_azimuth=wave(draw(0, 2 * pi), draw(0.2, 0.5), 12, 6),
         lamp_elevation=draw(0.8, 1.25))
+    # Drawn anyway, so that all else is the same.
+    if mounted:
+        scene = replace(scene, height=replace(scene.height, mean=mount(arena)[0]))
+    return scene

@@ -102,6 +102,8 @@ class ImnModel:
             self.training_data_hash: str = metadata['training_data_hash']
             # Empty in files of before there were dynamics.
             self.weights_hash: str = metadata.get('weights_hash', '')
+            # What calibrate learnt, see poses.PoseMap; empty for nothing.
+            self.poses: str = metadata.get('poses', '')
             self.novelty_threshold = float(metadata['novelty_threshold'])
             # Those of before there was strangeness, or identities that came one by one.
             self.strangeness_threshold = float(metadata.get('strangeness_threshold', 'inf'))

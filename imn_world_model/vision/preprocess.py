@@ -57,6 +57,21 @@ class Crop:
         return 0 if self.roi else _halvings(height, width, size)
 
 
+    def area(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """
+        Which part of a picture :func:`prepare` shows.
+
+        :param width: of the picture in pixels.
+        :param height: likewise.
+        :return: left edge, upper edge, width, height in pixels.
+        """
+        left, top, width, height = self.roi or (0, 0, width, height)
+        if self.mode == 'none':
+            return left, top, width, height
+        side = min(width, height)
+        return left + (width - side) // 2, top + (height - side) // 2, side, side
+
+
 def _halvings(height: int, width: int, size: int) -> int:
     times = 0
     while not (height % 2 or width % 2) and min(height, width) >= HALVED_FROM * size:

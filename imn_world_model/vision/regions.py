@@ -53,10 +53,15 @@ def cut(rgb: np.ndarray, region: Region, size: int, crop: Crop = KEPT) -> np.nda
     return left_alone(part, crop, soft)
 
 
-def _square(rgb: np.ndarray, box: Box, size: int, border: int) -> np.ndarray:
+def square_about(box: Box) -> tuple[int, int, int]:
+    """:return: left edge, upper edge and side in pixels of what is cut for a box."""
     x, y, width, height = box
     side = max(1, round(max(width, height, SMALLEST) * MARGIN))
-    left, top = round(x + width / 2 - side / 2), round(y + height / 2 - side / 2)
+    return round(x + width / 2 - side / 2), round(y + height / 2 - side / 2), side
+
+
+def _square(rgb: np.ndarray, box: Box, size: int, border: int) -> np.ndarray:
+    left, top, side = square_about(box)
     above, below = max(0, -top), max(0, top + side - rgb.shape[0])
     before, after = max(0, -left), max(0, left + side - rgb.shape[1])
     part = rgb[max(0, top):max(0, top + side), max(0, left):max(0, left + side)]
