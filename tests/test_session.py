@@ -66,10 +66,10 @@ class FakeRuntime:
 
 @pytest.mark.parametrize(('broken', 'wanted', 'started', 'used', 'told'), [
     ({}, ['cuda'], ['graphs'], CUDA, None),
-    ({'graphs': 'raises'}, ['cuda'], ['graphs', 'cuda'], CUDA, r'CUDA graphs .*\(no graphs\)'),
-    ({'graphs': 'vanishes'}, ['cuda'], ['graphs', 'cpue'], CPU, 'CUDA.* driver and libraries'),
+    ({'graphs': 'raises'}, ['cuda'], ['graphs', 'cuda'], CUDA, r'CUDA graphs .*\(.*no_driver'),
+    ({'graphs': 'vanishes'}, ['cuda'], ['graphs', 'cpue'], CPU, 'CUDA.*no_driver'),
     ({'tens': 'raises'}, None, ['tens', 'graphs'], CUDA, None),
-    ({'tens': 'raises'}, ['tensorrt'], ['tens', 'cpue'], CPU, r'Tensorrt.*\(no tens\).*on CPU'),
+    ({'tens': 'raises'}, ['tensorrt'], ['tens', 'cpue'], CPU, r'Tensorrt.*\(.*no_driver.*on CPU'),
     ({'tens': 'vanishes', 'graphs': 'vanishes'}, None, ['tens', 'graphs', 'cpue'], CPU,
      'Tensorrt.*; CUDA.*on CPU')])
 def test_every_fallback_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -80,6 +80,7 @@ def test_every_fallback_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv('IMN_CACHE_DIR', str(tmp_path))
     monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: [TENSORRT, CUDA, CPU])
     monkeypatch.setattr(onnxruntime, 'InferenceSession', runtime)
+    monkeypatch.setattr(session.gpu_libraries, 'DRIVER', 'libno_driver.so')
     model = Session(tmp_path / 'm.onnx', wanted, 0)
     assert (runtime.started, model.provider) == (started, used)
     warned = [str(item.message) for item in recwarn]

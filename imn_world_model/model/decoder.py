@@ -1,9 +1,9 @@
 """The one decoder d that all candidates share: Eq. (6)."""
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imn_world_model.base.config import GRID, PATCH, ModelConfig
 from imn_world_model.model.patches import linear, nest, unnest
+from imn_world_model.model.products import affine
 
 
 class Decoder(nn.Module):
@@ -39,7 +39,7 @@ class Decoder(nn.Module):
         :param matrix: (..., u, u).
         :return: (..., hidden).
         """
-        return F.silu(self.first(matrix.flatten(-2)))
+        return affine(matrix.flatten(-2), self.first.weight, self.first.bias, silu=True)
 
     def hidden_of_candidates(self, subset_T: Tensor, identity_T: Tensor) -> Tensor:
         """
@@ -55,8 +55,9 @@ class Decoder(nn.Module):
         """
         n, u, _ = identity_T.shape
         weight = self.first.weight.reshape(-1, u, u) @ identity_T[:, None].mT   # (n, hidden, u, u)
-        hidden = subset_T.flatten(-2) @ weight.reshape(-1, u * u).mT            # (B, P, n*hidden)
-        return F.silu(hidden.unflatten(-1, (n, -1)) + self.first.bias)
+        hidden = affine(subset_T.flatten(-2), weight.reshape(-1, u * u),
+                        self.first.bias.repeat(n), silu=True)                   # (B, P, n*hidden)
+        return hidden.unflatten(-1, (n, -1))
 
     def image(self, hidden: Tensor) -> Tensor:
         """
@@ -74,7 +75,8 @@ class Decoder(nn.Module):
         :param hidden: (..., hidden).
         :return: (..., GRID*GRID*channels).
         """
-        return F.silu(self.expand(hidden.to(self.expand.weight.dtype)))
+        weight = self.expand.weight
+        return affine(hidden.to(weight.dtype), weight, self.expand.bias, silu=True)
 
     def picture(self, cells: Tensor) -> Tensor:
         """
@@ -96,8 +98,10 @@ class Decoder(nn.Module):
         """
         value = cells.reshape(-1, cells.shape[-1]).unflatten(-1, (GRID * GRID, -1))
         for layer in self.splits:
-            value = F.silu(layer(value)).unflatten(-1, (4, -1)).flatten(1, 2)
-        return self.pixels(value).reshape(*cells.shape[:-1], -1)
+            assert isinstance(layer, nn.Linear)
+            parts = affine(value, layer.weight, layer.bias, silu=True).unflatten(-1, (4, -1))
+            value = parts.flatten(1, 2)
+        return affine(value, self.pixels.weight, self.pixels.bias).reshape(*cells.shape[:-1], -1)
 
     def nested(self, image: Tensor) -> Tensor:
         """
@@ -115,7 +119,8 @@ class Decoder(nn.Module):
         :param hidden: (..., hidden).
         :return: (..., 3, coarse_size, coarse_size).
         """
-        return self.coarse_head(hidden).unflatten(-1, (3, self.coarse_size, self.coarse_size))
+        flat = affine(hidden, self.coarse_head.weight, self.coarse_head.bias)
+        return flat.unflatten(-1, (3, self.coarse_size, self.coarse_size))
 
     def forward(self, matrix: Tensor) -> Tensor:
         """

@@ -14,6 +14,7 @@ import onnxruntime
 
 from imn_world_model.base.cores import usable_cores
 from imn_world_model.base.errors import UserError
+from imn_world_model.robot import gpu_libraries
 
 # Short names that users write for ONNX Runtime's providers, best first.
 PROVIDERS = {'tensorrt': 'TensorrtExecutionProvider', 'cuda': 'CUDAExecutionProvider',
@@ -138,7 +139,8 @@ def choose_providers(wanted: Sequence[str] | None) -> list[str]:
         if name not in onnxruntime.get_all_providers():
             raise UserError(f"unknown provider '{name}'; choose from {', '.join(PROVIDERS)}")
         if name not in available:
-            warnings.warn(f'{name} is not in this onnxruntime; install onnxruntime-gpu for it. '
+            warnings.warn(f'{name} is not in this onnxruntime; pip install '
+                          "'onnxruntime-gpu[cuda,cudnn]' in place of onnxruntime. "
                           f'Available: {", ".join(available)}', stacklevel=5)
     usable = [name for name in names if name in available]
     return usable if CPU in usable else [*usable, CPU]
@@ -157,6 +159,8 @@ def _open(path: Path, wanted: Sequence[str] | None,
     for name, graphs in _attempts(choose_providers(wanted)):
         if name in missing:
             continue
+        if name != CPU:
+            gpu_libraries.preload()
         what = f'{name} with CUDA graphs' if graphs else name
         given = [(name, provider_options(name, graphs))]
         if name == TENSORRT:                          # CUDA for what TensorRT cannot do
@@ -169,13 +173,15 @@ def _open(path: Path, wanted: Sequence[str] | None,
             if name == CPU:
                 raise ModelError(f'{path} is not a readable ONNX file ({_first_line(error)}); '
                                  'export it again') from error
-            failures.append(f'{what} could not be started ({_first_line(error)})')
+            cause = gpu_libraries.missing(name) or _first_line(error)
+            failures.append(f'{what} could not be started ({cause})')
             continue
         if session.get_providers()[0] == name:
             break
         # A provider whose libraries are missing is left out without an exception.
         missing.add(name)
-        failures.append(f'{name} could not be started (are its driver and libraries installed?)')
+        cause = gpu_libraries.missing(name) or 'are its driver and libraries installed?'
+        failures.append(f'{name} could not be started ({cause})')
     # By default the best that starts is taken; without any GPU the user should know why.
     if failures and (wanted or session.get_providers()[0] == CPU):
         warnings.warn(f'{"; ".join(failures)}; {path.name} runs on {session.get_providers()[0]}',
