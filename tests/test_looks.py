@@ -8,8 +8,7 @@ from images import views
 
 from imn_world_model.base.config import override
 from imn_world_model.data.frames import DataOptions
-from imn_world_model.enroll import main
-from imn_world_model.enrolment.enrol import enrol
+from imn_world_model.enrolment.pool import Pool, kept, learnt, merged
 from imn_world_model.exporting.calibration import Calibration, calibrate, familiarity_for
 from imn_world_model.exporting.deployed import DeployedNetwork
 from imn_world_model.exporting.graph import export_onnx, run_metadata
@@ -176,18 +175,26 @@ def test_looks_come_back_from_the_file(looking_model: Path) -> None:
     assert theirs[-4:].min() > model.strangeness_threshold > np.median(theirs[:12])
 
 
-def test_an_object_is_enrolled_by_its_looks(looking_model: Path, tmp_path: Path) -> None:
-    model, out = ImnModel(looking_model, ['cpu']), tmp_path / 'new.onnx'
-    test = seen(model, NEW, 10, 100)
-    assert model.predict(test).novel.mean() > 0.8
-    enrol(looking_model, seen(model, NEW, 13), 'mug', out, progress=False)
-    winner = ImnModel(out, ['cpu']).predict(test)
-    assert winner.label == ['mug'] * 10 and winner.novel.mean() < 0.3
-    main(['--model', str(out), '--merge', 'cup', 'mug', '--out', str(tmp_path / 'both.onnx')])
-    both = ImnModel(tmp_path / 'both.onnx', ['cpu'])
-    assert (both.predict(test).strangeness == pytest.approx(winner.strangeness, rel=1e-3))
-    main(['--model', str(out), '--forget', 'mug', '--out', str(out)])
-    assert ImnModel(out, ['cpu']).predict(test).novel.mean() > 0.8
+def test_an_object_is_enrolled_by_its_looks(looking_model: Path) -> None:
+    model, source = ImnModel(looking_model, ['cpu']), restore(looking_model)
+    start = Pool(source.network, source.familiarity, source.config, model.labels,
+                 tuple(model.novelty_thresholds), model.strangeness_threshold)
+    test = torch.from_numpy(seen(model, NEW, 10, 100)).movedim(-1, 1).float() / 255.0
+
+    def novel(pool: Pool) -> float:
+        """:return: share of views of the new object that look strange."""
+        recognizer, familiarity = pool.network.recognizer, pool.familiarity
+        assert recognizer is not None and familiarity is not None
+        with torch.no_grad():
+            pooled = recognizer.pooled(test)
+            strange = familiarity(recognizer.features(pooled), recognizer.look(pooled, test))
+        return float((strange > pool.strange).float().mean())
+
+    assert novel(start) > 0.8
+    more = learnt(start, seen(model, NEW, 13), 'mug')
+    assert novel(more) < 0.3
+    assert novel(merged(more, 0, 3)) < 0.3
+    assert novel(kept(more, [0, 1, 2])) > 0.8
 
 
 def test_without_other_clips_validation_images_tell_what_is_strange(looking_model: Path) -> None:
