@@ -88,7 +88,7 @@ def test_batches_guess_the_coordinates_of_each_view_in_the_first_steps() -> None
     batches = Batches(images, np.arange(60) // 12, changed(subspace_steps=5, flip=True))
     batch = batches[4]
     views = (batch['image'].permute(0, 2, 3, 1) * 255).round().byte().numpy()
-    expected = batches.subspaces.coordinates(views)
+    expected = batches.subspaces.coordinates(views, np.arange(len(views)))
     assert np.array_equal(batch['subspace'].numpy(), expected, equal_nan=True)
     assert 'subspace' not in batches[5]
 

@@ -4,6 +4,7 @@ import pytest
 
 from imn_world_model.judging.metrics import factor_matrix
 from imn_world_model.learning.subspaces import (
+    ClipComponents,
     IndependentSubspaces,
     dependent_groups,
     independent_components,
@@ -17,7 +18,7 @@ def test_each_hue_of_rendered_shapes_is_one_subspace(seed: int) -> None:
     factors = np.stack([rng.integers(size, size=3000) for size in FACTOR_SIZES], axis=1)
     images = Shapes3D(32).images(factors)
     subspaces = IndependentSubspaces(images[:2000], num_modules=5, num_latents=2, seed=seed)
-    values = subspaces.coordinates(images[2000:])
+    values = subspaces.coordinates(images[2000:], np.arange(1000))
     assert values.shape == (1000, 5, 2) and values.dtype == np.float32
     assert np.isnan(values[:, 3:]).all()             # all but hues is left to training
     coordinates = values[:, :3].reshape(1000, 6)
@@ -61,4 +62,38 @@ def test_components_that_are_independent_stay_alone() -> None:
     np.full((200, 16, 16, 3), 7, np.uint8),
     np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)])
 def test_images_without_variance_or_number_leave_every_coordinate_free(images) -> None:
-    assert np.isnan(IndependentSubspaces(images, 3, 2, 0).coordinates(images)).all()
+    assert np.isnan(IndependentSubspaces(images, 3, 2, 0).coordinates(
+        images, np.arange(len(images)))).all()
+
+
+def turning(colours: list[int], turns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:return: a clip for each colour, in which a bar goes round; (N, 32, 32, 3), clip, angle."""
+    x, y = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 32))
+    images, clip, angle = [], [], []
+    for number, colour in enumerate(colours):
+        for turn in np.linspace(0, 2 * np.pi, turns, endpoint=False):
+            near = np.exp(-8 * ((x - np.cos(turn) / 2) ** 2 + (y - np.sin(turn) / 2) ** 2))
+            images.append(np.stack([80 * near + colour, 80 * near + 60, 80 * near + 60], -1))
+            clip.append(number)
+            angle.append(turn)
+    return np.array(images).astype(np.uint8), np.array(clip), np.array(angle)
+
+
+def test_clip_components_tell_the_turn_and_not_the_clip() -> None:
+    images, clip, angle = turning([20, 90, 160], 40)
+    components = ClipComponents(images, clip, num_modules=2, num_latents=1, seed=0)
+    rows = np.random.default_rng(0).permutation(len(images))
+    values = components.coordinates(images[rows], rows)[..., 0]
+    np.testing.assert_allclose(values.std(0), 1.0, atol=0.05)
+    # A circle's two coordinates: one angle, but for where it begins and which way it runs.
+    told = np.exp(1j * np.arctan2(values[:, 1], values[:, 0]))
+    ways = [abs(np.mean(told * np.exp(way * 1j * angle[rows]))) for way in (-1, 1)]
+    assert max(ways) > 0.98
+    for number in range(3):
+        np.testing.assert_allclose(values[clip[rows] == number].mean(0), 0.0, atol=0.05)
+
+
+def test_clips_of_one_frame_leave_all_coordinates_free() -> None:
+    images, _, _ = turning([20], 12)
+    components = ClipComponents(images, np.arange(12), num_modules=2, num_latents=2, seed=0)
+    assert np.isnan(components.coordinates(images, np.arange(12))).all()

@@ -210,7 +210,9 @@ class TrainConfig:
         (:mod:`photographs`): turned, zoomed, shifted, in other light, before other backgrounds.
     :param search: ``exhaustive`` decodes all P*n candidates; ``fast`` looks at all of them with
         the decoder's early head and decodes the best of each identity.
-    :param subspace_steps: steps in which modules are drawn to the images' independent subspaces.
+    :param subspace_steps: steps in which modules are drawn to subspaces of the images.
+    :param subspaces: which: ``independent`` ones, or ``clip`` for the principal components of what
+        varies within a clip, see :mod:`subspaces`.
     :param single_identity_steps: steps in which one identity and all modules take every image, a
         plain Lie-group VAE: the modules learn what they can, then the identities divide the rest.
     :param all_modules_steps: steps in which all modules are active whatever the image; after them
@@ -246,6 +248,7 @@ class TrainConfig:
     photo: Flag = False
     search: Literal['exhaustive', 'fast'] = 'fast'
     subspace_steps: Natural = 0
+    subspaces: Literal['independent', 'clip'] = 'independent'
     single_identity_steps: Natural = 0
     all_modules_steps: Natural = 0
     revive_every: Natural = 0

@@ -18,10 +18,12 @@ import matplotlib
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import pdist
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics import confusion_matrix, normalized_mutual_info_score
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neighbors import KNeighborsClassifier
 from torch.nn import functional as F
 
 from imn_world_model.base.config import Config, ModelConfig, override
@@ -44,7 +46,8 @@ FRONTS = ('car', 'cow', 'cup', 'dog', 'horse')
 LEVEL = 90.0
 # The simple methods: components of 32x32 pixels, seeds of k-means.
 BASELINE_SIDE, BASELINE_COMPONENTS, BASELINE_SEEDS = 32, 50, 3
-NEIGHBOURS = 3
+# The map from coordinates to the azimuth: training frames that it takes, its ridge.
+LEAST_POSES, RIDGE = 3, 0.05
 BATCH = 32
 
 
@@ -213,19 +216,20 @@ def azimuth_errors(learn: Frames, own: Observation, judge: Frames,
     :return: (K,) degrees of frames at :data:`LEVEL`, NaN for others and where an identity has too
         few training frames.
     """
-    scale = own.latents.std(0) + 1e-6
     errors = np.full(len(seen.identity), np.nan)
     angle = np.radians(learn.values['azimuth'])
     level = judge.values['polar'] == LEVEL
     for identity in np.unique(seen.identity):
         theirs = (own.identity == identity) & np.isfinite(angle)
         mine = (seen.identity == identity) & level
-        if theirs.sum() < NEIGHBOURS or not mine.any():
+        if theirs.sum() < LEAST_POSES or not mine.any():
             continue
-        reader = KNeighborsRegressor(NEIGHBOURS, weights='distance').fit(
-            own.latents[theirs] / scale,
-            np.stack((np.cos(angle[theirs]), np.sin(angle[theirs])), 1))
-        cosine, sine = reader.predict(seen.latents[mine] / scale).T
+        known = own.latents[theirs]
+        # Coordinates are in units of their prior, so none is stretched.
+        gamma = 1.0 / max(float(np.median(pdist(known, 'sqeuclidean'))), 1e-9)
+        reader = KernelRidge(alpha=RIDGE, kernel='rbf', gamma=gamma).fit(
+            known, np.stack((np.cos(angle[theirs]), np.sin(angle[theirs])), 1))
+        cosine, sine = reader.predict(seen.latents[mine]).T
         apart = np.degrees(np.arctan2(sine, cosine)) - judge.values['azimuth'][mine]
         errors[mine] = np.abs((apart + 180) % 360 - 180)
     return errors

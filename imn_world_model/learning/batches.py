@@ -14,7 +14,7 @@ from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import ImageRows
 from imn_world_model.learning.augment import common_hues, flip, move, recolor
 from imn_world_model.learning.photographs import Backgrounds, vary
-from imn_world_model.learning.subspaces import IndependentSubspaces
+from imn_world_model.learning.subspaces import ClipComponents, IndependentSubspaces
 from imn_world_model.vision.cutout import along, covered
 
 # Frames that tell which hues a log has in common.
@@ -262,8 +262,11 @@ class Batches(Dataset):
                                                return_counts=True)
         self.views = views
         self.changes = Changes(images, train)
-        self.subspaces: IndependentSubspaces | None = None
-        if train.subspace_steps:
+        self.subspaces: IndependentSubspaces | ClipComponents | None = None
+        if train.subspace_steps and train.subspaces == 'clip':
+            self.subspaces = ClipComponents(images, self.clip, config.model.num_modules,
+                                            config.model.num_latents, train.seed)
+        elif train.subspace_steps:
             self.subspaces = IndependentSubspaces(
                 sample(images, SUBSPACE_SAMPLE, train.seed), config.model.num_modules,
                 config.model.num_latents, train.seed)
@@ -298,7 +301,8 @@ class Batches(Dataset):
             shown = torch.from_numpy(views)
             batch |= {'views': shown} if self.raw else {'image': pixels(shown, self.image_size)}
         if self.subspaces is not None and drawn:
-            batch['subspace'] = torch.from_numpy(self.subspaces.coordinates(views))
+            batch['subspace'] = torch.from_numpy(self.subspaces.coordinates(
+                views, chosen[mine]))
         if self.labels is not None:
             batch['label'] = torch.from_numpy(self.labels[chosen[mine]])
         if self.views is not None:

@@ -44,6 +44,7 @@ _OBJECTS = replace(
     loss=replace(_LOG.loss, recognition_weight=20.0, image_tail=0.5),
     train=replace(_LOG.train, steps=1000, batch_size=32, clip_steps=1500, trial_steps=200,
                   naming_steps=0, photo=True, single_identity_steps=0,
+                  subspace_steps=900, subspaces='clip',
                   all_modules_steps=400,
                   restart_every=0, balance=0.0, recolor=False, zoom=0.0, shift=0.0, flip=False))
 _OBJECTS_PRETRAINED = replace(

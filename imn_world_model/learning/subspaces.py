@@ -1,5 +1,8 @@
 """
-Independent subspaces of the images: what the modules' coordinates are drawn to at first.
+What the modules' coordinates are drawn to at first: subspaces of the images.
+
+Photographs: principal components of what varies within a clip (:class:`ClipComponents`). 3Dshapes:
+independent subspaces (:class:`IndependentSubspaces`).
 
 A hue takes two coordinates, being a circle, and the price of a coordinate is the same whichever
 module it belongs to. Hues of like variance become worth their coordinates at once; each module
@@ -15,6 +18,8 @@ from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_selection import mutual_info_regression
 
+from imn_world_model.data.frames import ImageRows
+
 SIDE = 16
 # Nats that two components must tell of each other to be of one group. A circle's two tell 0.4 and
 # more; so do, by traces of each other, components of two hues, which is why the most telling pairs
@@ -23,6 +28,9 @@ MIN_INFORMATION = 0.2
 MAX_INFORMATION_IMAGES = 4000
 # Fewer images say nothing of what depends on what.
 MIN_IMAGES = 100
+# Images whose principal components are looked for, frames of a clip that make its mean, and the
+# share of the largest component's variance below which a component tells nothing.
+MAX_COMPONENT_IMAGES, MEAN_FRAMES, LEAST_VARIANCE = 4000, 64, 1e-4
 
 
 class IndependentSubspaces:
@@ -55,15 +63,69 @@ class IndependentSubspaces:
             first = module * num_latents
             self.weight[:, first:first + len(group)] = weight[:, group]
 
-    def coordinates(self, images: np.ndarray) -> np.ndarray:
+    def coordinates(self, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """
         The modules' first guess of their coordinates.
 
         :param images: (B, S, S, 3) uint8.
+        :param rows: (B,) their numbers, of no use here.
         :return: (B, m, L) float32 of unit variance, NaN where a coordinate is free.
         """
         values = (thumbnails(images) - self.mean) @ self.weight
         return values.reshape(-1, *self.shape).astype(np.float32)
+
+
+class ClipComponents:
+    """
+    Principal components of how an image differs from the mean of its clip.
+
+    What a clip keeps is the object, which the identity holds; what varies within it is for the
+    modules: how the object is turned, the light. Left to themselves the coordinates of many
+    photographed objects take minutes of training to find that.
+
+    :param images: (N, S, S, 3) uint8 training images; S a multiple of 16.
+    :param clip: (N,) clip of each.
+    :param num_modules: m; the first takes the L largest components, and so on.
+    :param num_latents: L.
+    :param seed: of the images that are looked at.
+    """
+
+    def __init__(self, images: ImageRows, clip: np.ndarray, num_modules: int, num_latents: int,
+                 seed: int) -> None:
+        self.images, self.clip, self.shape = images, clip, (num_modules, num_latents)
+        self.means: dict[int, np.ndarray] = {}
+        rng = np.random.default_rng(seed)
+        rows = np.sort(rng.permutation(len(clip))[:MAX_COMPONENT_IMAGES])
+        apart = self._apart(images[rows], rows)
+        values, vectors = np.linalg.eigh(apart.T @ apart / len(apart))
+        count = num_modules * num_latents
+        values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
+        self.weight = np.full((apart.shape[1], count), np.nan)
+        told = values > LEAST_VARIANCE * values[0] if values[0] > 0 else np.zeros(count, bool)
+        self.weight[:, told] = vectors[:, told] / np.sqrt(values[told])
+
+    def coordinates(self, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """
+        The modules' first guess of their coordinates.
+
+        :param images: (B, S, S, 3) uint8.
+        :param rows: (B,) their numbers among the training images.
+        :return: (B, m, L) float32 of unit variance, NaN where a coordinate is free.
+        """
+        values = self._apart(images, rows) @ self.weight
+        return values.reshape(-1, *self.shape).astype(np.float32)
+
+    def _apart(self, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """:return: (B, 768), images (B, S, S, 3) less the mean of their clips."""
+        return thumbnails(images) - np.stack([self._mean(int(k)) for k in self.clip[rows]])
+
+    def _mean(self, clip: int) -> np.ndarray:
+        """:return: (768,), of frames that are spread over the clip."""
+        if clip not in self.means:
+            frames = np.flatnonzero(self.clip == clip)
+            few = frames[np.linspace(0, len(frames) - 1, MEAN_FRAMES).round().astype(int)]
+            self.means[clip] = thumbnails(self.images[np.unique(few)]).mean(0)
+        return self.means[clip]
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
