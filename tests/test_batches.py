@@ -8,8 +8,10 @@ import torch
 
 from imn_world_model.base.config import Config, TrainConfig
 from imn_world_model.base.errors import UserError
+from imn_world_model.data.frames import Frames
 from imn_world_model.learning.augment import MIN_SATURATION, common_hues, flip, move, recolor
 from imn_world_model.learning.batches import Batches
+from imn_world_model.learning.loading import FrameBatches
 
 CONFIG = Config(train=TrainConfig(batch_size=24, views=4, share='clip', seed=3))
 
@@ -202,3 +204,26 @@ def test_batches_recolor_the_thing_and_leave_the_place() -> None:
     views = Batches(images, np.arange(40) // 10, config)[0]['image'].numpy() * 255
     assert views[:, 1:, 0].max() <= 3                     # the place: the top row, no green, blue
     assert np.ptp(views[:, :, 4, 4], axis=0).min() > 100  # the thing: every channel varies
+
+
+@pytest.mark.parametrize(('raw', 'sent'), [('views', 'views'), ('rows', 'rows')])
+@pytest.mark.parametrize('settings', [{}, {'flip': True, 'recolor': True, 'zoom': 0.1}])
+def test_a_device_makes_the_batch_that_the_processor_makes(raw: Any, sent: str, settings: dict
+                                                           ) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    config = changed(subspace_steps=2, **settings)
+    clip = np.arange(60) // 12
+    none = np.zeros(60, np.int64)
+    held = FrameBatches(Frames(images, clip, none.astype(np.uint8), none, none, none, none, ('a',),
+                               ('b',), {}, {}, 'hash', (), ()), config, None)
+    whole, part = Batches(images, clip, config), Batches(images, clip, config, raw=raw)
+    for step in (0, 1, 2, 7):
+        expected, got = whole[step], part[step]
+        drawn = step < 2 or settings
+        assert ('views' if drawn else sent) in got and 'image' not in got
+        got = held.on_after_batch_transfer(got, 0)
+        assert expected.keys() == got.keys()
+        for name, value in expected.items():
+            assert got[name].dtype == value.dtype
+            assert torch.equal(got[name].nan_to_num(), value.nan_to_num()), name

@@ -18,8 +18,10 @@ import torch
 from recordings import drive, write_bag
 
 from imn_world_model.base.config import override
+from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.learning.batches import Batches
+from imn_world_model.learning.learner import Learner
 from imn_world_model.learning.loading import FrameBatches
 from imn_world_model.learning.presets import preset
 from imn_world_model.learning.run import load_run
@@ -243,3 +245,14 @@ def test_data_inspect_writes_a_table_and_a_contact_sheet(logs: Path) -> None:
     assert 'frames recorded 240, used 240,' in done.stdout
     assert (logs / 'sheet' / 'contact_sheet.png').stat().st_size > 10000
     assert json.loads((logs / 'sheet' / 'inspect.json').read_text())['num_clips'] == 36
+
+
+def test_a_loss_that_is_no_number_ends_training_and_spares_the_checkpoint() -> None:
+    learner = Learner(preset('debug'))
+    learner._watch(torch.tensor(1.0), 6)
+    learner.on_save_checkpoint({})
+    with pytest.raises(UserError, match='not finite at step 7; lower train.learning_rate'):
+        learner._watch(torch.tensor(torch.nan), 7)
+    # A card's losses are looked at now and then: a checkpoint may come first.
+    with pytest.raises(UserError, match='not finite'):
+        learner.on_save_checkpoint({})

@@ -9,14 +9,14 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from imn_world_model.base.config import override
 from imn_world_model.bench.gpu_machine import load
 from imn_world_model.bench.gpu_parts import Row
-from imn_world_model.learning.batches import Batches
+from imn_world_model.data.frames import Frames
 from imn_world_model.learning.hardware import device_for
 from imn_world_model.learning.learner import Learner
+from imn_world_model.learning.loading import FrameBatches
 from imn_world_model.learning.presets import preset
 
 TABLE = 'training'
@@ -77,7 +77,9 @@ def measure(accelerator: str, size: int, seconds: float = SECONDS,
     device = device_for(accelerator)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (IMAGES, size, size, 3), dtype=np.uint8)
-    clip = np.repeat(np.arange(IMAGES // CLIP), CLIP)
+    none = np.zeros(IMAGES, np.int64)
+    frames = Frames(images, np.repeat(np.arange(IMAGES // CLIP), CLIP), none.astype(np.uint8),
+                    none, none, none, none, ('random',), ('random',), {}, {}, '', (), ())
     for batch in batches:
         config = override(preset(PRESETS[size]), [
             f'train.batch_size={batch}', f'train.steps={steps}', 'train.single_identity_steps=0',
@@ -86,11 +88,11 @@ def measure(accelerator: str, size: int, seconds: float = SECONDS,
         trainer = lightning.Trainer(
             accelerator=device.type, devices=1, max_steps=steps, max_epochs=-1,
             enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-            logger=False, callbacks=[clock], use_distributed_sampler=False)
-        learner, batched = Learner(config), Batches(images, clip, config)
+            logger=False, callbacks=[clock], use_distributed_sampler=False, limit_val_batches=0)
+        learner, batches_of = Learner(config), FrameBatches(frames, config, None)
         card = f'GPU-{torch.cuda.get_device_properties(0).uuid}' if device.type == 'cuda' else ''
         with load(card) if card else nullcontext() as busy:
-            trainer.fit(learner, DataLoader(batched, batch_size=None, shuffle=False))
+            trainer.fit(learner, batches_of)
         values = {'steps/s': clock.rate, 'images/s': batch * clock.rate}
         if busy is not None:
             values['load'] = busy.share

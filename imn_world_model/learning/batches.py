@@ -1,7 +1,7 @@
 """The batch of every training step, a function of (seed, step) alone: resuming needs no memory."""
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -183,10 +183,16 @@ class Changes:
         if config.recolor:
             self.kept_hues = common_hues(sample(images, HUE_SAMPLE, config.seed))
 
+    @property
+    def any(self) -> bool:
+        """Whether views differ from their images."""
+        config = self.config
+        return bool(config.recolor or config.zoom or config.shift or config.flip)
+
     def view(self, row: int, seed: tuple[int, ...]) -> np.ndarray:
         """:return: (S, S, 3) uint8, an image with its own changes."""
         config, image = self.config, self.images[row]
-        if not (config.recolor or config.zoom or config.shift or config.flip):
+        if not self.any:
             return np.asarray(image)
         rng = np.random.default_rng(seed)
         view = np.ascontiguousarray(image)
@@ -202,6 +208,19 @@ class Changes:
         return torch.from_numpy(views).permute(0, 3, 1, 2).contiguous().float() / 255.0
 
 
+def pixels(views: Tensor, image_size: int) -> Tensor:
+    """
+    What training makes of bytes, on the device that they are on.
+
+    :param views: (B, S, S, 3) uint8.
+    :param image_size: H.
+    :return: (B, 3, H, H) float32 in [0, 1].
+    """
+    image = views.permute(0, 3, 1, 2).contiguous().float() / 255.0
+    times = image.shape[-1] // image_size
+    return F.avg_pool2d(image, times) if times > 1 else image
+
+
 class Batches(Dataset):
     """
     Batches of grouped views; item ``step`` is that step's batch.
@@ -214,13 +233,17 @@ class Batches(Dataset):
     :param config: of the run.
     :param labels: (N,) class indices, only for the ID classifier.
     :param views: of the same images, for the recognizer; ``None`` without one.
+    :param raw: what a batch has in place of ``image`` where the device does the rest, see
+        :meth:`FrameBatches.on_after_batch_transfer`: ``views`` (B, S, S, 3) uint8, or ``rows``
+        (B,) int64 where nothing changes images that lie there; empty for ``image``.
     :param rank: this process.
     :param world_size: number of processes.
     """
 
     def __init__(self, images: ImageRows, clip: np.ndarray, config: Config,
                  labels: np.ndarray | None = None, rank: int = 0, world_size: int = 1,
-                 views: RecognizerViews | None = None) -> None:
+                 views: RecognizerViews | None = None,
+                 raw: Literal['', 'views', 'rows'] = '') -> None:
         train = config.train
         groups = train.batch_size // train.views
         if groups % world_size:
@@ -231,7 +254,7 @@ class Batches(Dataset):
                             'or none could be read; give more data')
         self.images, self.labels, self.config = images, labels, train
         self.rank, self.world_size = rank, world_size
-        self.image_size = config.model.image_size
+        self.image_size, self.raw = config.model.image_size, raw
         # Frames of one clip, next to each other.
         self.order = np.argsort(clip, kind='stable')
         self.clip = np.unique(clip, return_inverse=True)[1]
@@ -269,12 +292,15 @@ class Batches(Dataset):
         rng = np.random.default_rng((config.seed, step))
         chosen = self._choose(rng)
         mine = np.array_split(np.arange(len(chosen)), self.world_size)[self.rank]
-        views = np.stack([self.changes.view(chosen[i], (config.seed, step, i)) for i in mine])
-        image = torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()
-        image = image.float() / 255.0
-        times = image.shape[-1] // self.image_size
-        batch = {'image': F.avg_pool2d(image, times) if times > 1 else image}
-        if self.subspaces is not None and step < config.subspace_steps:
+        drawn = self.subspaces is not None and step < config.subspace_steps
+        batch: dict[str, Tensor] = {}
+        if self.raw == 'rows' and not (self.changes.any or drawn):
+            batch['rows'] = torch.from_numpy(chosen[mine])
+        else:
+            views = np.stack([self.changes.view(chosen[i], (config.seed, step, i)) for i in mine])
+            shown = torch.from_numpy(views)
+            batch |= {'views': shown} if self.raw else {'image': pixels(shown, self.image_size)}
+        if self.subspaces is not None and drawn:
             batch['subspace'] = torch.from_numpy(self.subspaces.coordinates(
                 views, chosen[mine]))
         if self.labels is not None:

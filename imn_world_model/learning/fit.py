@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning
 import numpy as np
+import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -124,7 +125,8 @@ def _train(config: Config, frames: Frames, folder: Path, data: dict, resume: boo
                                   enable_version_counter=False)
     callbacks: list[lightning.Callback] = [checkpoints]
     if progress:
-        callbacks.append(TQDMProgressBar())
+        # Showing the loss waits for a card to come to it.
+        callbacks.append(TQDMProgressBar(refresh_rate=20 if torch.cuda.is_available() else 1))
     # The logger empties the file that it is given; a resumed run goes on in another.
     parts = len(list(folder.glob('metrics*')))
     trainer = lightning.Trainer(

@@ -27,6 +27,8 @@ BETAS = (0.9, 0.95)
 CLIP_LEAD = 5.0
 # The rate ends at this share of its peak.
 FINAL_RATE = 0.02
+# Steps between looks at a card's losses.
+WATCHED_EVERY = 25
 # Losses are sums over an image's pixels, so gradients are large; clipped at this norm, all steps
 # of the early phase weigh the same in Adam's moments.
 MAX_GRADIENT_NORM = 200.0
@@ -47,6 +49,8 @@ class Learner(lightning.LightningModule):
         self.config = config
         self.network = IndependentModularNetwork(config.model, config.loss, num_labels)
         self.assignment = IdentityAssignment(config.model.num_identities, config.train)
+        # Whether all losses since the start were numbers; a tensor on the loss' device.
+        self._finite: Tensor | bool = True
         self.clips: ClipMemory | None = None
         if discovery is not None:
             recognizer = self.network.recognizer
@@ -105,8 +109,7 @@ class Learner(lightning.LightningModule):
         if self.config.loss.image_tail:
             self.network.observe_errors(self._everyone(terms.image))
         loss = loss + self._structure(encoding.mu, batch.get('subspace'), step)
-        if not torch.isfinite(loss):
-            raise UserError(f'the loss is not finite at step {step}; lower train.learning_rate')
+        self._watch(loss, step)
         self.log('loss', loss, prog_bar=True, sync_dist=True)
         for name, value in terms.means().items():
             self.log(f'loss/{name}', value, sync_dist=True)
@@ -115,6 +118,24 @@ class Learner(lightning.LightningModule):
         self.log('active_modules', self.network.masks[subset].sum(1).float().mean(),
                  sync_dist=True)
         return loss
+
+    def _watch(self, loss: Tensor, step: int) -> None:
+        """
+        Stop a training whose loss is no number any more.
+
+        Looking at a number waits for a card to come to it, so there it is done now and then.
+        """
+        self._finite = torch.isfinite(loss.detach()) & self._finite
+        if loss.device.type == 'cpu' or step % WATCHED_EVERY == 0:
+            self._look(step)
+
+    def _look(self, step: int) -> None:
+        if not self._finite:
+            raise UserError(f'the loss is not finite at step {step}; lower train.learning_rate')
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the last good checkpoint: none is written once the loss is no number."""
+        self._look(self.global_step)
 
     def _structure(self, mu: Tensor, guess: Tensor | None, step: int) -> Tensor:
         """:return: what keeps each factor within one module, beyond Eq. (10)."""

@@ -1,5 +1,6 @@
 """Loaded frames as batches of each step."""
 from collections.abc import Iterator
+from typing import Literal
 
 import lightning
 import numpy as np
@@ -9,9 +10,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imn_world_model.base.config import Config
 from imn_world_model.data.frames import Frames, ImageRows
-from imn_world_model.learning.batches import Batches, RecognizerViews
+from imn_world_model.learning.batches import Batches, RecognizerViews, pixels
 
 TRAIN, VALIDATION = 0, 1
+# Share of a card's free memory that training images may take to stay there.
+CARD_SHARE = 0.25
 MAX_VALIDATION_IMAGES = 1024
 
 
@@ -37,15 +40,53 @@ class FrameBatches(lightning.LightningDataModule):
         held_out = np.flatnonzero(frames.split == VALIDATION)
         few = np.random.default_rng(config.train.seed).permutation(held_out)
         self.validation = np.asarray(frames.images[np.sort(few[:MAX_VALIDATION_IMAGES])])
+        self.on_card: Tensor | None = None
+
+    def keep_on(self, device: torch.device) -> None:
+        """
+        Leave the training images on a device, from which batches are then cut.
+
+        :param device: not the CPU, which has them.
+        """
+        self.on_card = torch.from_numpy(
+            np.asarray(self.images[np.arange(len(self.images))])).to(device)
+
+    def fits(self, device: torch.device) -> bool:
+        """:return: whether the training images may stay on a card."""
+        size = len(self.images) * 3 * self.config.model.side ** 2
+        return size < CARD_SHARE * torch.cuda.mem_get_info(device)[0]
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int
+                                ) -> dict[str, Tensor]:
+        """
+        Make a batch's images of bytes, on the device that it has come to.
+
+        :param batch: see :class:`Batches`.
+        :param dataloader_idx: Lightning's.
+        """
+        if 'rows' in batch:
+            rows = batch.pop('rows')
+            if self.on_card is None or self.on_card.device != rows.device:
+                self.keep_on(rows.device)
+            assert self.on_card is not None
+            batch['image'] = pixels(self.on_card[rows], self.config.model.image_size)
+        elif 'views' in batch:
+            batch['image'] = pixels(batch.pop('views'), self.config.model.image_size)
+        return batch
 
     def train_dataloader(self) -> DataLoader:
         """:return: the batches of all steps that are left."""
         train, trainer = self.config.train, self.trainer
         assert trainer is not None
+        device = trainer.strategy.root_device
+        raw: Literal['', 'views', 'rows'] = ''
+        if device.type == 'cuda':
+            raw = 'rows' if self.fits(device) else 'views'
         batches = Batches(self.images, self.clip, self.config, self.labels,
-                          trainer.global_rank, trainer.world_size, self.views)
+                          trainer.global_rank, trainer.world_size, self.views, raw)
         steps = RemainingSteps(trainer, train.steps)
-        return DataLoader(batches, sampler=steps, batch_size=None, num_workers=train.workers)
+        return DataLoader(batches, sampler=steps, batch_size=None, num_workers=train.workers,
+                          pin_memory=bool(raw))
 
     def val_dataloader(self) -> DataLoader:
         """:return: validation images, each once."""

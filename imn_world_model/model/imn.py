@@ -222,7 +222,9 @@ class IndependentModularNetwork(nn.Module):
         :param subset: (B,) winners of a step.
         :param memory: in steps.
         """
-        share = torch.bincount(subset, minlength=len(self.masks)) / len(subset)
+        # Not bincount, for which a card must first tell the largest number.
+        every = torch.arange(len(self.masks), device=subset.device)
+        share = (subset[:, None] == every).sum(0) / len(subset)
         self.subset_share.lerp_(share.to(self.subset_share), 1.0 / memory)
 
     def _hessian_price(self, z: Tensor, subset: Tensor, identity: Tensor) -> Tensor:
