@@ -17,6 +17,7 @@ from imn_world_model.rendering.drive import (
     clip_drive,
     relative,
 )
+from imn_world_model.rendering.robot_scene import clip_scene
 
 FRAMES, RATE = 8, 5.0
 
@@ -108,3 +109,12 @@ def test_light_does_not_change_within_a_clip() -> None:
     views = [drive.view(time) for time in (0.0, 6.0, 11.9)]
     assert len({view.brightness for view in views}) == 1
     assert len({view.lamp.position for view in views}) == 1
+
+
+def test_mounted_cameras_stand_the_same_in_all_clips() -> None:
+    heights = [{clip_scene(3, clip, mounted=fixed).height.mean for clip in range(4)}
+               for fixed in (True, False)]
+    assert [len(each) for each in heights] == [1, 4]
+    drives = [clip_drive(3, clip, 1.0, mounted=True) for clip in range(3)]
+    assert len({(drive.height, drive.pitch) for drive in drives}) == 1
+    assert clip_scene(3, 1, mounted=True).solid == clip_scene(3, 1).solid

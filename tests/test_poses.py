@@ -206,6 +206,11 @@ def test_map_finds_that_a_box_has_four_turns_and_a_ball_none():
     assert np.degrees(np.mean(wrong)) < 3
 
 
+def test_turns_are_not_told_from_a_few_passages():
+    few = [replace(each, group=k // 20) for k, each in enumerate(world(0))]
+    assert fit(few, LABELS).turns == {}
+
+
 def test_map_survives_its_file():
     poses = fit(world(0), LABELS)
     again = PoseMap.from_json(poses.to_json())

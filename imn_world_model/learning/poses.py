@@ -18,6 +18,8 @@ from imn_world_model.vision.looks import Look
 
 # Fewer examples tell neither a map nor how wrong it is; of an identity's turn likewise.
 LEAST, LEAST_TURNED = 12, 8
+# Frames of a few passages agree by chance: an identity's turn needs so many passages.
+LEAST_PASSAGES = 6
 # Turns after which an identity may look the same, as a share of the circle. The first is taken
 # that patches tell: the mean cosine of what examples that were left out are wrong by. By chance
 # alone that is 0, with a standard deviation of 0.25 for the least number of examples.
@@ -165,7 +167,7 @@ def _turn(own: list[Example]) -> Turn | None:
     :return: ``None`` where its patches do not tell a turn: it looks the same from all sides.
     """
     posed = [each for each in own if each.position is not None and each.axes is not None]
-    if len(posed) < LEAST_TURNED:
+    if len(posed) < LEAST_TURNED or len({each.group for each in posed}) < LEAST_PASSAGES:
         return None
     patches = np.stack([each.look.patch for each in own])
     components = PCA(min(AXES, len(own) - 1), random_state=0).fit(patches)

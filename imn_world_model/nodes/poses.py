@@ -13,6 +13,7 @@ from rclpy.qos import (
 )
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 
 from imn_world_model.base.errors import UserError
 from imn_world_model.data.poses import info_topic
@@ -162,7 +163,9 @@ class Poses:
                 self._warn(f"tf leads from '{header.frame_id}' nowhere to '{self._fixed}' at the "
                            "image's time; no pose is published")
                 return
-            lead, message.header.frame_id = found, self._fixed
+            # The image's own header goes with other messages, too.
+            lead = found
+            message.header = Header(stamp=header.stamp, frame_id=self._fixed)
         fill(message.pose, pose, lead)
         self._pose.publish(message)
 
