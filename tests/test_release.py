@@ -88,3 +88,8 @@ def test_the_wheel_runs_offline_with_its_model(tmp_path: Path) -> None:
     out = run(python, '-m', 'imn_world_model.infer', '--data', 'pictures', '--out', 'o.jsonl')
     assert out == 'o.jsonl: 1 frames by demo on CPUExecutionProvider\n'
     assert (tmp_path / 'o.jsonl').read_text().count('\n') == 1
+
+
+@pytest.mark.parametrize('name', ['demo.onnx', 'shapes3d.onnx'])
+def test_shipped_models_keep_to_the_limit_of_contributing(name: str) -> None:
+    assert (ROOT / 'export' / name).stat().st_size <= 8_000_000
