@@ -8,6 +8,8 @@ from images import views
 
 from imn_world_model.base.config import override
 from imn_world_model.data.frames import DataOptions
+from imn_world_model.enroll import main
+from imn_world_model.enrolment.enrol import enrol
 from imn_world_model.enrolment.pool import Pool, kept, learnt, merged
 from imn_world_model.exporting.calibration import Calibration, calibrate, familiarity_for
 from imn_world_model.exporting.deployed import DeployedNetwork
@@ -133,7 +135,7 @@ def looking_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = override(preset('debug'), [
         'model.recognizer=efficientnet_lite0', 'model.recognizer_features=16',
-        'train.naming_steps=1', 'loss.recognition_weight=100000.0'])
+        'train.naming_steps=1', 'loss.recognition_weight=2000.0'])
     network = IndependentModularNetwork(config.model, config.loss).eval()
     recognizer, crop = network.recognizer, Crop('none')
     assert recognizer is not None
@@ -204,3 +206,16 @@ def test_without_other_clips_validation_images_tell_what_is_strange(looking_mode
     found: Calibration = calibrate(deployed, images, False, 0.1, np.zeros(0))
     strange = model.predict(images).strangeness
     assert found.strangeness_threshold == pytest.approx(np.quantile(strange, 0.95), rel=1e-3)
+
+
+def test_an_object_comes_into_the_file_and_leaves_it(looking_model: Path, tmp_path: Path) -> None:
+    before = ImnModel(looking_model, ['cpu'])
+    enrol(looking_model, seen(before, NEW, 13), 'mug', tmp_path / 'more.onnx', progress=False)
+    more = ImnModel(tmp_path / 'more.onnx', ['cpu'])
+    assert more.labels == (*before.labels, 'mug')
+    images = seen(more, NEW, 10, 100)
+    assert before.predict(images).novel.mean() > 0.8 and more.predict(images).novel.mean() < 0.3
+    main(['--model', str(tmp_path / 'more.onnx'), '--out', str(tmp_path / 'less.onnx'),
+          '--forget', 'mug'])
+    less = ImnModel(tmp_path / 'less.onnx', ['cpu'])
+    assert less.labels == before.labels and less.predict(images).novel.mean() > 0.8
