@@ -1,9 +1,9 @@
 """
 Independent Modular Networks: object identities and transform matrices from camera images.
 
-What a program of one's own needs::
+What a program of one's own needs:
 
-    from imn_world_model import ImnModel, WorldModel          without torch, without ROS
+    from imn_world_model import ImnModel, WorldModel          # without torch, without ROS
     from imn_world_model import load_run, load_frames, observe, export_onnx
 
 Each name is imported when it is first asked for, so a robot without torch can ask for those of the
