@@ -90,14 +90,15 @@ def main(arguments: list[str] | None = None) -> None:
     if options.real:
         from imn_world_model.bench import real
         figures['real'] = real.run(options.real, options.protocols, options.seeds, options.preset,
-                                   options.set, options.runs, options.rehearse)
+                                   options.set, options.runs, options.rehearse,
+                                   options.accelerator)
     if options.scenes:
         from imn_world_model.bench import scenes
         figures['scenes'] = scenes.run(options.scenes)
     if options.enroll:
         from imn_world_model.bench import enroll
         figures['enroll'] = enroll.run(options.enroll, options.seeds, options.preset, options.set,
-                                       options.runs, options.in_a_row)
+                                       options.runs, options.in_a_row, options.accelerator)
     if options.predict:
         from imn_world_model.bench import predict
         from imn_world_model.prediction.fitting import FitOptions

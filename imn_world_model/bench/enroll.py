@@ -57,7 +57,7 @@ def select(frames: Frames, chosen: np.ndarray) -> Frames:
 
 
 def run(folder: Path, seeds: list[int], preset_name: str, settings: list[str],
-        out: Path, in_a_row: int = 0) -> dict[str, float]:
+        out: Path, in_a_row: int = 0, accelerator: str = 'auto') -> dict[str, float]:
     """
     Train, enrol and judge with every seed; a line each as soon as it is there.
 
@@ -67,6 +67,7 @@ def run(folder: Path, seeds: list[int], preset_name: str, settings: list[str],
     :param settings: ``section.key=value``.
     :param out: where run folders and models go.
     :param in_a_row: objects that are enrolled one after another, beside; see :mod:`row`.
+    :param accelerator: what training runs on.
     :return: figure -> value.
     :raises UserError: for a folder without such recordings.
     """
@@ -83,7 +84,8 @@ def run(folder: Path, seeds: list[int], preset_name: str, settings: list[str],
           'seconds each (median, most) |\n|---|---|---|---|---|---|---|---|', flush=True)
     figures: dict[str, float] = {}
     for seed in seeds:
-        trained = train_without(config, seed, learn, new, out / f'{preset_name}-seed{seed}')
+        trained = train_without(config, seed, learn, new, out / f'{preset_name}-seed{seed}',
+                                accelerator)
         found = judge_run(trained, learn, judge, new, out)
         if in_a_row:
             name = trained.path.name
@@ -106,7 +108,7 @@ def left_out(frames: Frames) -> np.ndarray:
 
 
 def train_without(config: Config, seed: int, learn: Frames, new: np.ndarray,
-                  folder: Path) -> Run:
+                  folder: Path, accelerator: str = 'auto') -> Run:
     """
     Train on all other objects.
 
@@ -114,6 +116,7 @@ def train_without(config: Config, seed: int, learn: Frames, new: np.ndarray,
     :param learn: training recordings.
     :param new: objects left out.
     :param folder: of the run.
+    :param accelerator: what training runs on.
     """
     old = old_ones(learn, new)
     count = len(np.unique(old.labels['object']))
@@ -122,7 +125,7 @@ def train_without(config: Config, seed: int, learn: Frames, new: np.ndarray,
     train(config, old, folder,
           {'paths': list(old.sources), 'options': kept_options(options),
            'content_hash': old.content_hash, 'num_frames': len(old.images), 'num_labels': 0},
-          accelerator='auto', progress=True, over=True)
+          accelerator=accelerator, progress=True, over=True)
     return load_run(folder)
 
 

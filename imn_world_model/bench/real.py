@@ -81,7 +81,7 @@ PROTOCOLS = (
 
 
 def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, settings: list[str],
-        out: Path, rehearse: bool = False) -> dict[str, float]:
+        out: Path, rehearse: bool = False, accelerator: str = 'auto') -> dict[str, float]:
     """
     Train and judge every protocol with every seed; a line each as soon as it is there.
 
@@ -93,6 +93,7 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
     :param out: where run folders go.
     :param rehearse: leave the last recording alone and judge on the one before it: for choosing
         settings.
+    :param accelerator: what training runs on.
     :return: figure -> value.
     :raises UserError: for an unknown protocol, or a folder without recordings.
     """
@@ -118,7 +119,7 @@ def run(folder: Path, names: list[str], seeds: list[int], preset_name: str, sett
             figures[f'{protocol.name} {method}'] = accuracy
         for seed in seeds:
             for name, value in one_run(protocol, config, seed, learn, judge, out,
-                                       preset_name).items():
+                                       preset_name, accelerator).items():
                 figures[f'{protocol.name} {preset_name} seed {seed} {name}'] = value
     return figures
 
@@ -154,7 +155,7 @@ def _same_classes(frames: Frames, other: Frames, label: str) -> Frames:
 
 
 def one_run(protocol: Protocol, config: Config, seed: int, learn: Frames, judge: Frames,
-            out: Path, preset_name: str) -> dict[str, float]:
+            out: Path, preset_name: str, accelerator: str) -> dict[str, float]:
     """Train once, judge, print. :return: the figures."""
     count = len(learn.label_names[protocol.label])
     told = [f'train.seed={seed}']
@@ -168,7 +169,7 @@ def one_run(protocol: Protocol, config: Config, seed: int, learn: Frames, judge:
     train(run_config, learn, folder,
           {'paths': list(learn.sources), 'options': kept_options(options),
            'content_hash': learn.content_hash, 'num_frames': len(learn.images), 'num_labels': 0},
-          accelerator='auto', progress=True, over=True)
+          accelerator=accelerator, progress=True, over=True)
     minutes = (time.monotonic() - start) / 60
     run = load_run(folder)
     turned = run.config.model.turn == 'level' and config.model.turn == 'auto'
