@@ -55,7 +55,7 @@ def test_every_command_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_command_typed_as_a_word_is_told_how(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r'python -m imn_world_model\.train --data logs'):
         main(['train', '--data', 'logs'])
-    with pytest.raises(UserError, match="no command 'trian'; there are bench, data"):
+    with pytest.raises(UserError, match="no command 'trian'; there are bench, calibrate, data"):
         main(['trian'])
 
 
