@@ -5,7 +5,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
 
 from imn_world_model.base.errors import UserError
@@ -140,10 +139,9 @@ def test_objects_in_a_row_are_enrolled_and_judged(
     assert set(figures) == {'old after 0', 'old after 3', 'new after 3'}
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU is there')
 def test_training_runs_on_what_is_asked_for(folder: Path, tmp_path: Path,
                                             monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('IMN_CACHE_DIR', str(tmp_path / 'cache'))
-    with pytest.raises(UserError, match='--accelerator gpu'):
+    with pytest.raises(UserError, match='--accelerator tpu does not work'):
         real.run(folder, ['plain-I'], [0], 'objects32', SETTINGS, tmp_path / 'runs',
-                 accelerator='gpu')
+                 accelerator='tpu')

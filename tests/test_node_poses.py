@@ -20,8 +20,8 @@ from imn_world_model.data.raw import SourceReport
 from imn_world_model.data.sources import find_sources, read_frames
 from imn_world_model.robot.inference import ImnModel
 from imn_world_model.robot.poses import PoseMap, bearing
-from imn_world_model.vision.looks import look
 from imn_world_model.vision.pinhole import Pinhole
+from imn_world_model.vision.sight import look
 
 LOG = ROOT / 'demo' / 'log'
 POSES = '/ground_truth/object_pose'

@@ -17,9 +17,9 @@ from imn_world_model.learning.poses import Example, fit
 from imn_world_model.robot.gaussian import Kernel, Process
 from imn_world_model.robot.poses import ANY_ANGLE, Pose, PoseMap, angle_of, axes_of
 from imn_world_model.robot.steady import Steady
-from imn_world_model.vision.looks import PATCH, Look, look
 from imn_world_model.vision.pinhole import Pinhole, unit
 from imn_world_model.vision.preprocess import Crop
+from imn_world_model.vision.sight import PATCH, Look, look
 from imn_world_model.vision.silhouette import silhouette
 
 FOCAL = 500.0

@@ -13,9 +13,9 @@ from imn_world_model.data.regions import Regions, finder
 from imn_world_model.data.sources import find_sources, read_frames
 from imn_world_model.learning.poses import Example
 from imn_world_model.robot.inference import ImnModel
-from imn_world_model.vision.looks import Look, look
 from imn_world_model.vision.pinhole import Pinhole
 from imn_world_model.vision.regions import cut
+from imn_world_model.vision.sight import Look, look
 
 BATCH = 16
 # A passage ends where no frame comes for so many seconds, and so many periods.

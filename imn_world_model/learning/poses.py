@@ -14,7 +14,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Wh
 from imn_world_model.base.errors import UserError
 from imn_world_model.robot.gaussian import CONSTANT, Kernel, Process
 from imn_world_model.robot.poses import PoseMap, Turn, angle_of, features
-from imn_world_model.vision.looks import Look
+from imn_world_model.vision.sight import Look
 
 # Fewer examples tell neither a map nor how wrong it is; of an identity's turn likewise.
 LEAST, LEAST_TURNED = 12, 8

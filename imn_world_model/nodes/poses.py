@@ -23,8 +23,8 @@ from imn_world_model.robot.inference import ImnModel, Winner
 from imn_world_model.robot.poses import Pose, PoseMap, bearing
 from imn_world_model.robot.steady import Steady
 from imn_world_model.vision.following import Followed
-from imn_world_model.vision.looks import look
 from imn_world_model.vision.pinhole import Pinhole
+from imn_world_model.vision.sight import look
 
 try:
     from tf2_msgs.msg import TFMessage

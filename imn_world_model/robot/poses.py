@@ -12,8 +12,8 @@ import numpy as np
 
 from imn_world_model.base.errors import UserError
 from imn_world_model.robot.gaussian import Process
-from imn_world_model.vision.looks import Look
 from imn_world_model.vision.pinhole import unit
+from imn_world_model.vision.sight import Look
 
 # Key of metadata_props.
 KEY = 'poses'
