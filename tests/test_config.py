@@ -48,6 +48,8 @@ def test_override_changes_one_value() -> None:
     (['train.stepz=7'], "unknown configuration key 'train.stepz'"),
     (['train.steps=many'], "'train.steps' is 'many'"),
     (['train.steps=1.5'], "'train.steps' is 1.5"),
+    (['train.steps=true'], "'train.steps' is True"),
+    (['train.seed=7.0'], "'train.seed' is 7.0"),
     (['loss.independence=none'], "must be 'algebraic' or 'hessian'"),
     (['train.views=3'], 'not a multiple'),
     (['train.recolor=1'], "'train.recolor' is 1"),
