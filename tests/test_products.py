@@ -12,10 +12,11 @@ from imn_world_model.model.products import affine, goes_through_onednn
 SMALL = ModelConfig(image_size=32, encoder_channels=(16, 32), decoder_channels=(64, 32))
 
 
-def layer(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """:return: input (2, 3, 4, 40), weight, bias."""
+def layer(rows: int = 200, dtype: torch.dtype = torch.float32
+          ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """:return: input (2, 3, rows, 40), weight, bias; 200 rows are enough for oneDNN."""
     torch.manual_seed(0)
-    return (torch.randn(2, 3, 4, 40, dtype=dtype), torch.randn(24, 40, dtype=dtype),
+    return (torch.randn(2, 3, rows, 40, dtype=dtype), torch.randn(24, 40, dtype=dtype),
             torch.randn(24, dtype=dtype))
 
 
@@ -28,12 +29,12 @@ def test_affine_matches_double_precision(silu: bool) -> None:
     expected = F.linear(value.double(), weight.double(), bias.double())
     if silu:
         expected = expected * expected.sigmoid()
-    assert found.shape == (2, 3, 4, 24) and found.dtype == torch.float32
+    assert found.shape == (2, 3, 200, 24) and found.dtype == torch.float32
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_affine_has_gradients_where_they_are_asked_for() -> None:
-    value, weight, bias = layer(torch.float64)
+    value, weight, bias = layer(4, torch.float64)
     weight.requires_grad_()
     assert torch.autograd.gradcheck(lambda given: affine(value, given, bias, silu=True), weight)
     single = weight.detach().float().requires_grad_()
@@ -51,10 +52,15 @@ def test_affine_leaves_other_precisions_and_autocast_alone() -> None:
 
 
 @torch.no_grad()
+def test_small_products_stay_where_they_are_faster() -> None:
+    assert not goes_through_onednn(*layer(4)[:2])
+
+
+@torch.no_grad()
 def test_decoder_draws_the_same_picture_by_either_library() -> None:
     torch.manual_seed(0)
     decoder = Decoder(SMALL)
-    matrix = torch.eye(20) + 0.1 * torch.randn(6, 20, 20)
+    matrix = torch.eye(20) + 0.1 * torch.randn(64, 20, 20)
     fast, coarse = decoder(matrix), decoder.coarse(decoder.hidden(matrix))
     with patch('imn_world_model.model.products.goes_through_onednn', return_value=False):
         assert not torch.equal(decoder(matrix), fast)                # or nothing was compared

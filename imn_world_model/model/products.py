@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Multiplications from which on oneDNN is faster; below, its preparations (12 us) cost more than it
+# gains.
+LEAST = 1_000_000
+
 
 def affine(value: Tensor, weight: Tensor, bias: Tensor, silu: bool = False) -> Tensor:
     """
@@ -31,8 +35,10 @@ def affine(value: Tensor, weight: Tensor, bias: Tensor, silu: bool = False) -> T
 
 
 def goes_through_onednn(value: Tensor, weight: Tensor) -> bool:
-    """:return: whether oneDNN may do a product: it has no gradient, and no form in ONNX."""
+    """:return: whether oneDNN may do a product, and does it faster: no gradient, no ONNX."""
     return (value.device.type == 'cpu' and value.dtype == weight.dtype == torch.float32
             and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
             and not torch.is_autocast_enabled('cpu') and torch.backends.mkldnn.is_available()
-            and hasattr(torch.ops.mkldnn, '_linear_pointwise'))
+            and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+            # Last: an exporter may not know the size.
+            and value.numel() * len(weight) >= LEAST)
