@@ -10,7 +10,7 @@ import numpy as np
 from imn_world_model.base.cli import atomic_path, run_cli
 from imn_world_model.data.frames import load_frames
 from imn_world_model.exporting.agreement import search_agreement
-from imn_world_model.exporting.shortlist import shortlist_for
+from imn_world_model.exporting.search_fit import shortlist_for
 from imn_world_model.judging import report
 from imn_world_model.judging.evaluation import SPLITS, evaluate
 from imn_world_model.judging.foresight import foresight_section

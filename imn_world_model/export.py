@@ -9,10 +9,11 @@ import numpy as np
 
 from imn_world_model.base.cli import run_cli
 from imn_world_model.base.errors import UserError
-from imn_world_model.data.frames import load_frames
+from imn_world_model.data.frames import Frames, load_frames
 from imn_world_model.exporting.agreement import (
     LEAST_IMAGES,
     MAX_IMAGES,
+    Winners,
     rounding_agreement,
     search_agreement,
 )
@@ -24,13 +25,19 @@ from imn_world_model.exporting.calibration import (
 )
 from imn_world_model.exporting.deployed import DeployedNetwork
 from imn_world_model.exporting.graph import export_onnx, run_metadata
-from imn_world_model.exporting.shortlist import shortlist_for
+from imn_world_model.exporting.search_fit import Fitted, fitted_search
 from imn_world_model.judging.metrics import name_identities
 from imn_world_model.learning.hardware import add_accelerator_option, device_for
-from imn_world_model.learning.run import DYNAMICS, keep_for_evaluation, load_run, weights_hash
+from imn_world_model.learning.run import (
+    DYNAMICS,
+    Run,
+    keep_for_evaluation,
+    load_run,
+    weights_hash,
+)
 from imn_world_model.model.compact import round_constants, round_weights
 from imn_world_model.model.observe import observe
-from imn_world_model.model.winner import Strategy, exhaustive
+from imn_world_model.model.winner import Strategy, exhaustive, exhaustive_winner
 from imn_world_model.prediction.graph import export_dynamics
 from imn_world_model.prediction.training import load_flow
 
@@ -83,42 +90,42 @@ def main(arguments: list[str] | None = None) -> None:
                         f'{", ".join(frames.labels) or "none"}')
     chosen = np.flatnonzero(frames.split == 1)[:MAX_CALIBRATION_IMAGES]
     images = frames.images[chosen]
+    # Without a recognizer the exhaustive search decodes all n.
+    count = MAX_IMAGES if run.network.recognizer else max(LEAST_IMAGES, MAX_IMAGES * 5 // n)
+    few = images[np.random.default_rng(0).permutation(len(images))[:count]]
+    exact: Winners | None = None
     if options.weights == 'float16' and len(images):
-        same = rounding_agreement(run.network, images[:MAX_IMAGES])
-        print(f'float16 weights: the identity is the same in {100 * same[0]:.2f} % of '
-              f'{min(len(images), MAX_IMAGES)} validation images, its modules too in '
-              f'{100 * same[1]:.2f} %')
+        same, exact = rounding_agreement(run.network, few, progress=True)
+        print(f'float16 weights: the identity is the same in {100 * same["identity"]:.2f} % of '
+              f'{same["images"]} validation images, its modules too in '
+              f'{100 * same["identity_and_subset"]:.2f} %')
     elif options.weights == 'float16':
         round_weights(run.network)
     search: dict[str, Any] = {'strategy': options.strategy}
     strategy: Strategy = exhaustive
+    fitted: Fitted | None = None
     if options.strategy == 'fast':
-        strategy = shortlist_for(run.network, frames)
+        fitted = fitted_search(run.network, frames)
+        strategy = fitted.shortlist
         if options.weights == 'float16':
             strategy = strategy.rounded()
-        search |= strategy.facts()
+        search |= fitted.shortlist.facts()
     rows = np.flatnonzero(frames.split == 0)
-    few = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_CALIBRATION_IMAGES])
-    familiarity, kept = familiarity_for(run.network, frames.images[few], frames.clip[few],
+    seen = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_CALIBRATION_IMAGES])
+    familiarity, kept = familiarity_for(run.network, frames.images[seen], frames.clip[seen],
                                         progress=True)
     if familiarity is not None and options.weights == 'float16':
         round_constants(familiarity)
     deployed = DeployedNetwork(run.network, strategy, familiarity).eval()
     if options.strategy == 'fast' and len(images):
-        # Without a recognizer all n are decoded.
-        count = MAX_IMAGES if run.network.recognizer else max(LEAST_IMAGES, MAX_IMAGES * 5 // n)
-        few = images[np.random.default_rng(0).permutation(len(images))[:count]]
         search['agreement'] = search_agreement(run.network, few, strategy, until_settled=True,
-                                               progress=True)
+                                               progress=True, exact=exact)
     calibration = calibrate(deployed, images, True, options.false_alarms, kept)
     labels = options.labels or [f'identity {j}' for j in range(n)]
     if options.label:
-        # A name is read off all but the test images: a log has few clips for validation.
-        named = np.flatnonzero(frames.split < 2)
-        named = np.sort(np.random.default_rng(0).permutation(named)[:MAX_CALIBRATION_IMAGES])
-        labels = name_identities(
-            observe(run.network, frames.images[named], strategy=strategy).identity,
-            frames.labels[options.label][named], frames.label_names[options.label], n)
+        named, winners = _winners(run, frames, fitted)
+        labels = name_identities(winners, frames.labels[options.label][named],
+                                 frames.label_names[options.label], n)
     deployed.cpu()                                    # traced and checked there
     precision = 'float16' if options.float16 else 'float32'
     print(f'writing {options.out} and checking it against torch ...', file=sys.stderr)
@@ -136,6 +143,15 @@ def main(arguments: list[str] | None = None) -> None:
         print(f'the fast search found the identity of the exhaustive one in '
               f'{100 * agreement["identity"]:.2f} % of {agreement["images"]} validation images, '
               f'its modules too in {100 * agreement["identity_and_subset"]:.2f} %')
+
+
+def _winners(run: Run, frames: Frames, fitted: Fitted | None) -> tuple[np.ndarray, np.ndarray]:
+    """:return: rows (K,) outside the test split and their winners, to read names off."""
+    if fitted is not None:
+        return fitted.rows, fitted.identity
+    rows = np.flatnonzero(frames.split < 2)
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_CALIBRATION_IMAGES])
+    return rows, observe(run.network, frames.images[rows], strategy=exhaustive_winner).identity
 
 
 if __name__ == '__main__':

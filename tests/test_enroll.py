@@ -20,7 +20,7 @@ from imn_world_model.enrolment.pool import Pool
 from imn_world_model.exporting.deployed import DeployedNetwork
 from imn_world_model.exporting.graph import export_onnx
 from imn_world_model.exporting.restore import FOLDED, restore
-from imn_world_model.exporting.shortlist import fit_shortlist
+from imn_world_model.exporting.search_fit import fit_shortlist
 from imn_world_model.model.combine import active_product
 from imn_world_model.model.compact import round_weights
 from imn_world_model.model.familiarity import Familiarity

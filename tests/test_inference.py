@@ -15,7 +15,7 @@ from imn_world_model.data.frames import DataOptions
 from imn_world_model.exporting.calibration import Calibration, calibrate
 from imn_world_model.exporting.deployed import DeployedNetwork
 from imn_world_model.exporting.graph import TOLERANCE, export_onnx, run_metadata
-from imn_world_model.exporting.shortlist import fit_shortlist
+from imn_world_model.exporting.search_fit import fit_shortlist
 from imn_world_model.learning.presets import preset
 from imn_world_model.learning.run import Run
 from imn_world_model.model.imn import IndependentModularNetwork

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from imn_world_model.evaluate import search_agreement
-from imn_world_model.exporting import shortlist
-from imn_world_model.exporting.shortlist import Shortlist, Sketch, fit_shortlist
+from imn_world_model.exporting import search_fit
+from imn_world_model.exporting.search_fit import fit_shortlist
+from imn_world_model.exporting.shortlist import Shortlist, Sketch
 from imn_world_model.learning.presets import preset
 from imn_world_model.model.decoder import Decoder
 from imn_world_model.model.imn import IndependentModularNetwork
@@ -126,12 +127,12 @@ def test_subsets_looked_at_are_those_that_were_best(network: IndependentModularN
 def test_effort_grows_only_as_far_as_agreement_asks(network: IndependentModularNetwork,
                                                     fitted: Shortlist,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (fitted.num_second, fitted.num_full) in shortlist.EFFORTS
-    monkeypatch.setattr(shortlist, 'EFFORTS', ((0, 0), (500, 500)))
-    monkeypatch.setattr(shortlist, 'SAME_SUBSET', 0.0)
-    monkeypatch.setattr(shortlist, 'FITTING', 1.0)
+    assert (fitted.num_second, fitted.num_full) in search_fit.EFFORTS
+    monkeypatch.setattr(search_fit, 'EFFORTS', ((0, 0), (500, 500)))
+    monkeypatch.setattr(search_fit, 'SAME_SUBSET', 0.0)
+    monkeypatch.setattr(search_fit, 'FITTING', 1.0)
     sharp = fit_shortlist(network, images(3, seed=6), progress=False)
-    monkeypatch.setattr(shortlist, 'SAME_SUBSET', 1.1)           # never enough
+    monkeypatch.setattr(search_fit, 'SAME_SUBSET', 1.1)           # never enough
     full = fit_shortlist(network, images(3, seed=6), progress=False)
     assert full.num_full == 500 >= sharp.num_full
     assert fitted.facts()['decoded'] == fitted.num_full

@@ -12,7 +12,7 @@ from imn_world_model.evaluate import search_agreement
 from imn_world_model.exporting.agreement import settled
 from imn_world_model.exporting.calibration import Calibration
 from imn_world_model.exporting.graph import export_onnx, run_metadata
-from imn_world_model.exporting.shortlist import fit_shortlist
+from imn_world_model.exporting.search_fit import fit_shortlist
 from imn_world_model.learning.identities import ClipMemory
 from imn_world_model.learning.presets import preset
 from imn_world_model.learning.run import Run

@@ -16,8 +16,9 @@ from imn_world_model.base.errors import UserError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
-# Of glibc's mallopt: blocks below 1 GiB come from the heap, and the heap keeps what is freed.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+# Of glibc's mallopt: blocks below 1 GiB come from the heap, and the heap keeps what is freed. All
+# threads share it: one of their own would give back what is freed.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 KEPT_BLOCK, KEPT_HEAP = 1 << 30, (1 << 31) - 1
 
 
@@ -66,6 +67,7 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK)
     mallopt(M_TRIM_THRESHOLD, KEPT_HEAP)
+    mallopt(M_ARENA_MAX, 1)
 
 
 def _leave(message: str, status: int) -> None:

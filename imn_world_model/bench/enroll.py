@@ -25,7 +25,7 @@ from imn_world_model.enrolment.enrol import enrol, known_as
 from imn_world_model.exporting.calibration import calibrate, familiarity_for
 from imn_world_model.exporting.deployed import DeployedNetwork
 from imn_world_model.exporting.graph import export_onnx, run_metadata
-from imn_world_model.exporting.shortlist import shortlist_for
+from imn_world_model.exporting.search_fit import shortlist_for
 from imn_world_model.learning.fit import train
 from imn_world_model.learning.loading import Rows
 from imn_world_model.learning.presets import preset

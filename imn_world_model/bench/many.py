@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from imn_world_model.base.config import override
 from imn_world_model.exporting.agreement import search_agreement
-from imn_world_model.exporting.shortlist import fit_shortlist
+from imn_world_model.exporting.search_fit import fit_shortlist
 from imn_world_model.learning.discovery import Discovery
 from imn_world_model.learning.learner import Learner
 from imn_world_model.learning.names import NameLearner

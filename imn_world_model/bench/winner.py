@@ -18,14 +18,8 @@ from imn_world_model.exporting.agreement import search_agreement
 from imn_world_model.exporting.calibration import Calibration
 from imn_world_model.exporting.deployed import DeployedNetwork
 from imn_world_model.exporting.graph import export_onnx, run_metadata
-from imn_world_model.exporting.shortlist import (
-    COMPONENTS,
-    EFFORTS,
-    MAX_SUBSETS,
-    Shortlist,
-    Sketch,
-    shortlist_for,
-)
+from imn_world_model.exporting.search_fit import COMPONENTS, EFFORTS, shortlist_for
+from imn_world_model.exporting.shortlist import MAX_SUBSETS, Shortlist, Sketch
 from imn_world_model.learning.run import Run, load_run
 from imn_world_model.model.combine import candidate_transforms, subset_transforms
 from imn_world_model.model.imn import IndependentModularNetwork

@@ -1,4 +1,5 @@
-"""How often a fast search finds the winner of the exhaustive one."""
+"""How often a fast search, or a rounded network, finds the winner of the exhaustive search."""
+import copy
 import math
 
 import numpy as np
@@ -16,53 +17,91 @@ LEAST_IMAGES, MAX_IMAGES = 16, 512
 BLOCK = 16
 
 
+class Winners:
+    """
+    Winners of images, each searched for once, when first asked for.
+
+    :param network: in evaluation mode.
+    :param images: (K, S, S, 3) uint8, K at least 1.
+    :param strategy: the search; by default one that is exact.
+    """
+
+    def __init__(self, network: IndependentModularNetwork, images: np.ndarray,
+                 strategy: Strategy = exhaustive_winner) -> None:
+        self.network, self.images, self.strategy = network, images, strategy
+        self.identity = self.subset = np.zeros(0, np.int64)
+
+    def first(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """:return: identity and subset (count,) of the first images."""
+        done = len(self.identity)
+        if count > done:
+            seen = observe(self.network, self.images[done:count], strategy=self.strategy)
+            self.identity = np.concatenate((self.identity, seen.identity))
+            self.subset = np.concatenate((self.subset, seen.subset))
+        return self.identity[:count], self.subset[:count]
+
+
+def agreement(first: Winners, second: Winners, until_settled: bool, title: str,
+              progress: bool = False) -> dict[str, float]:
+    """
+    Compare two searches of the same images.
+
+    :param first: of one search.
+    :param second: of the other.
+    :param until_settled: compare no more images than it takes to tell :data:`GOOD` from
+        :data:`BAD`.
+    :param title: of the bar.
+    :param progress: whether to show a bar.
+    :return: how many ``images`` were compared, share of them with the same ``identity``, and with
+        the same ``subset`` too (``identity_and_subset``).
+    """
+    total = len(first.images)
+    block = BLOCK if until_settled else total
+    seen = identity = both = 0
+    with tqdm(total=total, desc=title, unit=' images', disable=not progress, leave=False) as bar:
+        while seen < total and not (until_settled and settled(identity, seen)):
+            bar.update(min(seen + block, total) - seen)
+            seen = min(seen + block, total)
+            here, there = first.first(seen), second.first(seen)
+            same = here[0] == there[0]
+            identity, both = int(same.sum()), int((same & (here[1] == there[1])).sum())
+    return {'images': seen, 'identity': identity / seen, 'identity_and_subset': both / seen}
+
+
 def search_agreement(network: IndependentModularNetwork, images: np.ndarray, strategy: Strategy,
-                     until_settled: bool = False, progress: bool = False) -> dict[str, float]:
+                     until_settled: bool = False, progress: bool = False,
+                     exact: Winners | None = None) -> dict[str, float]:
     """
     Compare a search with the exhaustive one.
 
     :param network: in evaluation mode.
     :param images: (K, S, S, 3) uint8, K at least 1.
     :param strategy: the search.
-    :param until_settled: compare no more images than it takes to tell :data:`GOOD` from
-        :data:`BAD`.
+    :param until_settled: see :func:`agreement`.
     :param progress: whether to show a bar.
-    :return: how many ``images`` were compared, share of them with the same ``identity``, and with
-        the same ``subset`` too.
+    :param exact: winners of these images by the exhaustive search, as far as they are known.
+    :return: see :func:`agreement`.
     """
-    identity, both = 0, 0
-    seen = 0
-    block = BLOCK if until_settled else len(images)
-    with tqdm(total=len(images), desc='fast search beside the exhaustive one', unit=' images',
-              disable=not progress, leave=False) as bar:
-        for start in range(0, len(images), block):
-            part = images[start:start + block]
-            fast = observe(network, part, strategy=strategy)
-            whole = observe(network, part, strategy=exhaustive_winner)
-            same = fast.identity == whole.identity
-            identity += int(same.sum())
-            both += int((same & (fast.subset == whole.subset)).sum())
-            seen += len(part)
-            bar.update(len(part))
-            if until_settled and settled(identity, seen):
-                break
-    return {'images': seen, 'identity': identity / seen, 'identity_and_subset': both / seen}
+    return agreement(Winners(network, images, strategy), exact or Winners(network, images),
+                     until_settled, 'fast search beside the exhaustive one', progress)
 
 
-def rounding_agreement(network: IndependentModularNetwork, images: np.ndarray
-                       ) -> tuple[float, float]:
+def rounding_agreement(network: IndependentModularNetwork, images: np.ndarray,
+                       progress: bool = False) -> tuple[dict[str, float], Winners]:
     """
     Round the weights and tell how often the winner of the exhaustive search is the same.
 
+    No more images are compared than settle it.
+
     :param network: in evaluation mode; rounded afterwards.
-    :param images: (K, S, S, 3) uint8, K at least 1.
-    :return: share of images with the same identity, and with the same modules, too.
+    :param images: (K, S, S, 3) uint8 in random order, K at least 1.
+    :param progress: whether to show a bar.
+    :return: see :func:`agreement`; and the rounded network's winners, as far as they are known.
     """
-    before = observe(network, images, strategy=exhaustive_winner)
+    before = Winners(copy.deepcopy(network), images)
     round_weights(network)
-    after = observe(network, images, strategy=exhaustive_winner)
-    same = before.identity == after.identity
-    return float(same.mean()), float((same & (before.subset == after.subset)).mean())
+    after = Winners(network, images)
+    return agreement(before, after, True, 'rounded weights beside exact ones', progress), after
 
 
 def settled(agreeing: int, compared: int) -> bool:

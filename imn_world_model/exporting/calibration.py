@@ -9,10 +9,13 @@ from imn_world_model.exporting.deployed import DeployedNetwork
 from imn_world_model.model.familiarity import Familiarity
 from imn_world_model.model.imn import IndependentModularNetwork
 from imn_world_model.model.looks import kept_back
+from imn_world_model.model.side_by_side import side_by_side
 
 # Share of validation images that fall below the novelty threshold, by construction.
 FALSE_ALARM_RATE = 0.01
 MAX_CALIBRATION_IMAGES = 2000
+# Images at a time.
+BATCH = 32
 # Share of validation images whose strangeness is usual.
 USUAL_SHARE = 0.7
 # Of the false alarms, the part that the score may cause: half where strangeness is learnt from the
@@ -62,10 +65,11 @@ def calibrate(network: DeployedNetwork, images: np.ndarray, progress: bool = Fal
     part_of_score = (1.0 if network.familiarity is None else
                      LITTLE_PART if len(judged) else SCORE_PART)
     device = next(network.parameters()).device
-    for part in tqdm(torch.from_numpy(np.ascontiguousarray(images)).split(64),
-                     desc='novelty and confidence', unit=' batches', disable=not progress,
-                     leave=False):
-        _, score, identity_scores, *others = network(part.to(device))
+    parts = torch.from_numpy(np.ascontiguousarray(images)).split(BATCH)
+    answers = side_by_side(lambda part: network(part.to(device)), parts, device)
+    for _, score, identity_scores, *others in tqdm(
+            answers, total=len(parts), desc='novelty and confidence', unit=' batches',
+            disable=not progress, leave=False):
         scores.append(score.cpu())
         strange.append(others[-1].cpu())
         best = identity_scores.topk(min(2, identity_scores.shape[1]), dim=1).values
@@ -98,20 +102,24 @@ def familiarity_for(network: IndependentModularNetwork, images: np.ndarray, clip
     device, found, looks = network.masks.device, [], []
     with torch.no_grad():
         signature = recognizer.signatures(network.identities()).cpu()
-        for part in tqdm(torch.from_numpy(np.ascontiguousarray(images)).split(64),
-                         desc='what identities look like', unit=' batches', disable=not progress,
-                         leave=False):
+        parts = torch.from_numpy(np.ascontiguousarray(images)).split(BATCH)
+
+        def seen(part: torch.Tensor) -> tuple[torch.Tensor, ...]:
             pixels = part.to(device).movedim(-1, 1).float() / 255.0
             if not recognizer.comes_with_features:
-                found.append(recognizer.features(pixels).cpu())
-                continue
+                return (recognizer.features(pixels).cpu(),)
             pooled = recognizer.pooled(pixels)
-            found.append(recognizer.features(pooled).cpu())
-            looks.append(recognizer.look(pooled, pixels).cpu())
+            return recognizer.features(pooled).cpu(), recognizer.look(pooled, pixels).cpu()
+
+        for own, *look in tqdm(
+                side_by_side(seen, parts, device), total=len(parts), unit=' batches',
+                desc='what identities look like', disable=not progress, leave=False):
+            found.append(own)
+            looks += look
     features = torch.cat(found)
     identity = (features @ signature.T).argmax(1)
     if not looks:
         return Familiarity.fit(features, identity, signature), np.zeros(0)
-    look = torch.cat(looks)
-    return (Familiarity.fit(features, identity, signature, look),
-            kept_back(look, identity, clip).numpy())
+    every = torch.cat(looks)
+    return (Familiarity.fit(features, identity, signature, every),
+            kept_back(every, identity, clip).numpy())

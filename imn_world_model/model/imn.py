@@ -167,22 +167,25 @@ class IndependentModularNetwork(nn.Module):
         """
         if all_active:
             return self._search_identities(image, encoding, strategy)
+        with torch.no_grad():
+            return strategy(self.decoder, self.question(image, encoding, kl_weight))
+
+    def question(self, image: Tensor, encoding: Encoding, kl_weight: float | None = None
+                 ) -> Question:
+        """:return: what a strategy needs to know, see :meth:`search`; without gradients."""
         loss = self.loss_config
         kl_weight = loss.kl_weight_end if kl_weight is None else kl_weight
-        with torch.no_grad():
-            masks = self.masks.to(image.dtype)                           # (P, m)
-            price = kl_weight * (encoding.kl @ masks.T)                  # (B, P)
-            price = price + kl_weight * loss.choice_weight * choice_cost(self.subset_share)
-            decoded_price = None
-            if loss.independence == 'algebraic':
-                independence = algebraic_independence(self.compositional.basis, self.masks)
-                price = price + loss.independence_weight * independence
-            elif loss.independence_weight:
-                decoded_price = partial(self._hessian_price, encoding.z)
-            question = Question(image, encoding.comp_T, self.identities(), price,
-                                loss.image_weight, decoded_price, self._identity_price(encoding),
-                                self._image_scale())
-            return strategy(self.decoder, question)
+        masks = self.masks.to(image.dtype)                               # (P, m)
+        price = kl_weight * (encoding.kl @ masks.T)                      # (B, P)
+        price = price + kl_weight * loss.choice_weight * choice_cost(self.subset_share)
+        decoded_price = None
+        if loss.independence == 'algebraic':
+            independence = algebraic_independence(self.compositional.basis, self.masks)
+            price = price + loss.independence_weight * independence
+        elif loss.independence_weight:
+            decoded_price = partial(self._hessian_price, encoding.z)
+        return Question(image, encoding.comp_T, self.identities(), price, loss.image_weight,
+                        decoded_price, self._identity_price(encoding), self._image_scale())
 
     def _image_scale(self) -> Tensor | None:
         """:return: the error from which on it counts by its logarithm; ``None`` for never."""

@@ -7,10 +7,11 @@ import torch
 
 from imn_world_model.model.imn import IndependentModularNetwork
 from imn_world_model.model.pictures import to_uint8
+from imn_world_model.model.side_by_side import side_by_side
 from imn_world_model.model.winner import Strategy, coarse_to_fine
 
 # Images at a time, and the pixels of larger ones.
-BATCH = 128
+BATCH = 64
 BATCH_PIXELS = BATCH * 64 * 64
 
 
@@ -39,7 +40,6 @@ class Observation:
     recon: np.ndarray
 
 
-@torch.no_grad()
 def observe(network: IndependentModularNetwork, images: np.ndarray,
             keep_recon: bool = False, strategy: Strategy = coarse_to_fine) -> Observation:
     """
@@ -50,15 +50,19 @@ def observe(network: IndependentModularNetwork, images: np.ndarray,
     :param keep_recon: whether to keep the reconstructions.
     :param strategy: how winners are found.
     """
-    rows: list[tuple[np.ndarray, ...]] = []
-    for image in _batches(images, network.masks.device):
+    device = network.masks.device
+
+    def answers(part: np.ndarray) -> tuple[np.ndarray, ...]:
+        image = pixels(part, device)
         output = network(image, strategy)
         encoding = output.encoding
         error = (output.recon.clamp(0, 1) - network.reduced(image)).square().mean((1, 2, 3))
         recon = to_uint8(output.recon) if keep_recon else np.zeros((len(image), 0), np.uint8)
         values = (output.identity, output.subset, output.score, output.identity_scores,
                   encoding.mu.flatten(1), encoding.kl, error)
-        rows.append((*(value.cpu().numpy() for value in values), recon))
+        return (*(value.cpu().numpy() for value in values), recon)
+
+    rows = side_by_side(answers, batches(images), device)
     return Observation(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 
@@ -71,13 +75,19 @@ def latent_means(network: IndependentModularNetwork, images: np.ndarray) -> np.n
     :param images: (K, S, S, 3) uint8, K at least 1.
     :return: (K, m*L) posterior means.
     """
-    return np.concatenate([network.encode(image).mu.flatten(1).cpu().numpy()
-                           for image in _batches(images, network.masks.device)])
+    return np.concatenate([
+        network.encode(pixels(part, network.masks.device)).mu.flatten(1).cpu().numpy()
+        for part in batches(images)])
 
 
-def _batches(images: np.ndarray, device: torch.device) -> Iterator[torch.Tensor]:
-    """:return: (B, 3, S, S) float32 in [0, 1], batch after batch."""
-    count = min(BATCH, max(1, BATCH_PIXELS // images[0, ..., 0].size))
+def batches(images: np.ndarray, most: int = BATCH) -> Iterator[np.ndarray]:
+    """:return: (B, S, S, 3) uint8, batch after batch, at most so many; of larger images fewer."""
+    count = min(most, max(1, BATCH_PIXELS // images[0, ..., 0].size))
     for start in range(0, len(images), count):
-        part = torch.from_numpy(np.ascontiguousarray(images[start:start + count]))
-        yield part.to(device).movedim(-1, 1).float() / 255.0
+        yield images[start:start + count]
+
+
+def pixels(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """:return: (B, 3, S, S) float32 in [0, 1] on a device, of (B, S, S, 3) uint8."""
+    part = torch.from_numpy(np.ascontiguousarray(images))
+    return part.to(device).movedim(-1, 1).float() / 255.0
