@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from imn_world_model.base.config import Config, override
 from imn_world_model.bench.timing import compare
+from imn_world_model.learning.batches import pixels
 from imn_world_model.learning.learner import Learner
 from imn_world_model.learning.presets import preset
 
@@ -32,8 +33,9 @@ def run(name: str = PRESET, seconds: float = SECONDS, accelerator: str = 'cpu'
     """
     logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
     config = preset(name)
-    image = torch.rand(config.train.batch_size, 3, config.model.image_size,
-                       config.model.image_size)
+    side = config.model.image_size
+    image = pixels(torch.randint(0, 256, (config.train.batch_size, side, side, 3),
+                                 dtype=torch.uint8), side)
     alone, choosing = config.train.steps, ['train.single_identity_steps=0',
                                            'train.all_modules_steps=0']
     ways = {'plain Lie-group VAE': [f'train.single_identity_steps={alone}'],

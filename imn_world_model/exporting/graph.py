@@ -86,10 +86,11 @@ def export_onnx(network: IndependentModularNetwork, path: Path, metadata: dict[s
             entry.key, entry.value = key, value
         onnx.checker.check_model(model)
         onnx.save(model, scratch)
+        session = onnxruntime.InferenceSession(str(scratch), providers=['CPUExecutionProvider'])
         for batch in (_noise(rng, 1, size), _noise(rng, 3, size), _noise(rng, 16, size),
                       examples[:16]):
             if len(batch):
-                _compare(reference, scratch, batch, path.name, TOLERANCE[precision])
+                _compare(reference, session, batch, path.name, TOLERANCE[precision])
 
 
 def halved(deployed: DeployedNetwork) -> DeployedNetwork:
@@ -114,10 +115,9 @@ def _noise(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _compare(deployed: DeployedNetwork, path: Path, images: np.ndarray, name: str,
-             tolerance: Tolerance) -> None:
+def _compare(deployed: DeployedNetwork, session: onnxruntime.InferenceSession,
+             images: np.ndarray, name: str, tolerance: Tolerance) -> None:
     """Raise when the file's answers to a batch are not torch's."""
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     images = np.ascontiguousarray(images)
     names = deployed.outputs
     theirs = dict(zip(names, session.run(list(names), {'image': images}), strict=True))

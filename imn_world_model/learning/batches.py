@@ -214,9 +214,10 @@ def pixels(views: Tensor, image_size: int) -> Tensor:
 
     :param views: (B, S, S, 3) uint8.
     :param image_size: H.
-    :return: (B, 3, H, H) float32 in [0, 1].
+    :return: (B, 3, H, H) float32 in [0, 1]; colours next to each other in memory, as patches want
+        them.
     """
-    image = views.permute(0, 3, 1, 2).contiguous().float() / 255.0
+    image = views.permute(0, 3, 1, 2).float() / 255.0
     times = image.shape[-1] // image_size
     return F.avg_pool2d(image, times) if times > 1 else image
 

@@ -39,7 +39,7 @@ class Decoder(nn.Module):
         :param matrix: (..., u, u).
         :return: (..., hidden).
         """
-        return affine(matrix.flatten(-2), self.first.weight, self.first.bias, silu=True)
+        return affine(matrix.flatten(-2), self.first.weight, self.first.bias, 'swish')
 
     def hidden_of_candidates(self, subset_T: Tensor, identity_T: Tensor) -> Tensor:
         """
@@ -56,7 +56,7 @@ class Decoder(nn.Module):
         n, u, _ = identity_T.shape
         weight = self.first.weight.reshape(-1, u, u) @ identity_T[:, None].mT   # (n, hidden, u, u)
         hidden = affine(subset_T.flatten(-2), weight.reshape(-1, u * u),
-                        self.first.bias.repeat(n), silu=True)                   # (B, P, n*hidden)
+                        self.first.bias.repeat(n), 'swish')                   # (B, P, n*hidden)
         return hidden.unflatten(-1, (n, -1))
 
     def image(self, hidden: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Decoder(nn.Module):
         :return: (..., GRID*GRID*channels).
         """
         weight = self.expand.weight
-        return affine(hidden.to(weight.dtype), weight, self.expand.bias, silu=True)
+        return affine(hidden.to(weight.dtype), weight, self.expand.bias, 'swish')
 
     def picture(self, cells: Tensor) -> Tensor:
         """
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
         value = cells.reshape(-1, cells.shape[-1]).unflatten(-1, (GRID * GRID, -1))
         for layer in self.splits:
             assert isinstance(layer, nn.Linear)
-            parts = affine(value, layer.weight, layer.bias, silu=True).unflatten(-1, (4, -1))
+            parts = affine(value, layer.weight, layer.bias, 'swish').unflatten(-1, (4, -1))
             value = parts.flatten(1, 2)
         return affine(value, self.pixels.weight, self.pixels.bias).reshape(*cells.shape[:-1], -1)
 

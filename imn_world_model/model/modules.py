@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from imn_world_model.base.config import GRID, PATCH, ModelConfig
 from imn_world_model.model.patches import ParallelLinear, nest
+from imn_world_model.model.products import affine, goes_through_onednn
 
 
 def matrix_exp(matrix: Tensor, squarings: int = 6, order: int = 8) -> Tensor:
@@ -74,14 +75,11 @@ class CompositionalModules(nn.Module):
         m, _, u, _ = self.basis.shape
         # The wide layers may be in half precision, see export.halved.
         pixels = image.permute(0, 2, 3, 1).to(self.embed.weight.dtype)
-        patches = nest(pixels, self.sides).unflatten(1, (-1, 3 * PATCH ** 2))
-        rows = patches.flatten(0, 1).expand(m, -1, -1)                   # (m, B*cells, 48)
-        value = torch.relu(self.embed(rows))
-        for layer in self.merges:                                        # a quarter of the cells
-            value = torch.relu(layer(value.reshape(m, -1, 4 * value.shape[-1])))
-        value = value.reshape(m, -1, self.features.weight.shape[1])      # (m, B, 16c)
-        features = torch.relu(self.features(value)).to(image.dtype)
-        offset = self.group(features)                     # (m, B, features) to (m, B, u*u)
+        patches = nest(pixels, self.sides).unflatten(1, (-1, 3 * PATCH ** 2)).flatten(0, 1)
+        if goes_through_onednn(patches, self.embed.weight[0].mT):
+            offset = self._one_by_one(patches)                           # (m, B, u*u)
+        else:
+            offset = self._together(patches)
         moments = self.coordinates(torch.relu(self.hidden(offset)))      # (m, B, 2L)
         mu, logvar = moments.transpose(0, 1).chunk(2, dim=-1)            # (B, m, L) each
         eye = torch.eye(u, dtype=image.dtype, device=image.device)
@@ -89,6 +87,29 @@ class CompositionalModules(nn.Module):
         # exp(logvar / 2) must stay finite whatever the image: e**-10 to e**2 is far wider than
         # any posterior seen in training.
         return mu, logvar.clamp(-10.0, 2.0), group_feature
+
+    def _together(self, patches: Tensor) -> Tensor:
+        """:return: (m, B, u*u), of patches (B*cells, 48): each layer of all modules at once."""
+        m = len(self.basis)
+        value = torch.relu(self.embed(patches.expand(m, -1, -1)))        # (m, B*cells, c)
+        for layer in self.merges:                                        # a quarter of the cells
+            value = torch.relu(layer(value.reshape(m, -1, 4 * value.shape[-1])))
+        value = value.reshape(m, -1, self.features.weight.shape[1])      # (m, B, 16c)
+        features = torch.relu(self.features(value)).to(self.group.weight.dtype)
+        return self.group(features)                   # (m, B, features) to (m, B, u*u)
+
+    def _one_by_one(self, patches: Tensor) -> Tensor:
+        """:return: the same: all layers of one module, then of the next, as a processor likes."""
+        layers = (self.embed, *self.merges, self.features)
+        # Taken apart once, so that gradients are put together once.
+        parts = [zip(layer.weight.unbind(), layer.bias.unbind(), strict=True) for layer in layers]
+        features = []
+        for module in zip(*parts, strict=True):
+            value = patches
+            for weight, bias in module:
+                value = affine(value.reshape(-1, len(weight)), weight.mT, bias[0], 'relu')
+            features.append(value)
+        return self.group(torch.stack(features))
 
     def transform(self, z: Tensor) -> Tensor:
         """
