@@ -16,7 +16,7 @@ def test_growth_times_every_size_and_draws_it(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(growth, 'MODULES', (3, 5))
     monkeypatch.setattr(growth, 'IDENTITIES', (2, 5))
     monkeypatch.setattr(growth, 'COMPARED', (3, 10))
-    monkeypatch.setattr(growth, '_exported', lambda most, seconds: {})     # half a minute
+    monkeypatch.setattr(growth, '_exported', lambda *_: {})     # half a minute
     monkeypatch.setattr(many, 'COMPARED', 20)
     monkeypatch.setattr(many, 'FITTED', 40)
     figures = growth.run(tmp_path / 'growth.png', seconds=0.1, steps=6)
@@ -29,6 +29,19 @@ def test_growth_times_every_size_and_draws_it(tmp_path: Path, monkeypatch: pytes
                 assert 0 <= figures[f'n {n} {kind}, search of {name}: same identity'] <= 1
     assert min(figures.values()) >= 0                # which is faster, other processes decide
     assert cv2.imread(str(tmp_path / 'growth.png')).std() > 5
+
+
+def test_growth_is_timed_on_the_device_that_is_asked_for(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('torch.is_autocast_enabled', lambda *_: False)    # knows no such device
+    # Tensors without numbers: what mixes them with the processor's fails.
+    for n in (2, 56):
+        ways = growth._ways(5, n, 'meta')
+        assert {'floor', 'fast', 'training'} <= set(ways)
+        for name, way in ways.items():
+            answer = way()
+            if name != 'training':
+                assert next(iter(answer)).device.type == 'meta', name
 
 
 def test_searches_run_in_torch_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

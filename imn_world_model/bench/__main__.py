@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
         figures['winner'] = winner.run(options.run, options.compare, device.type)
     if options.growth or everything:
         from imn_world_model.bench import growth
-        figures['growth'] = growth.run(options.out.with_suffix('.png'))
+        figures['growth'] = growth.run(options.out.with_suffix('.png'), device=device.type)
     if options.training or everything:
         from imn_world_model.bench import training
         figures['training'] = training.run(accelerator=device.type)

@@ -18,7 +18,13 @@ from imn_world_model.base.config import ModelConfig
 from imn_world_model.base.marks import MARK
 from imn_world_model.bench import many
 from imn_world_model.bench.timing import compare
-from imn_world_model.bench.winner import OnePass, untrained, untrained_shortlist
+from imn_world_model.bench.winner import (
+    OnePass,
+    finished,
+    untrained,
+    untrained_shortlist,
+    wait_for,
+)
 from imn_world_model.exporting.calibration import Calibration
 from imn_world_model.exporting.deployed import DeployedNetwork
 from imn_world_model.exporting.graph import export_onnx, run_metadata
@@ -37,7 +43,8 @@ LABELS = {'exhaustive': 'exhaustive search', 'fast': "the robot's search",
           'training': "a training step's, batch 64", 'floor': 'one encode, one decode'}
 
 
-def run(picture: Path, seconds: float = 4.0, steps: int = many.STEPS) -> dict[str, float]:
+def run(picture: Path, seconds: float = 4.0, steps: int = many.STEPS, device: str = 'cpu'
+        ) -> dict[str, float]:
     """
     Time one image in torch, with m modules and 5 identities, and with 5 modules and n identities;
     the exported file with 5 and with most identities; compare winners.
@@ -45,11 +52,12 @@ def run(picture: Path, seconds: float = 4.0, steps: int = many.STEPS) -> dict[st
     :param picture: PNG to write.
     :param seconds: for each pair of sizes.
     :param steps: of training the network whose winners are compared.
+    :param device: of all that is timed and trained, ``cpu`` or ``cuda``.
     :return: milliseconds of one image, ratios ``x``, shares of images with the same winner.
     """
     figures: dict[str, float] = {}
     for m, n in [(m, 5) for m in MODULES] + [(5, n) for n in IDENTITIES if n != 5]:
-        times = compare(_ways(m, n), seconds, rounds=5)
+        times = compare(_ways(m, n, device), seconds, rounds=5)
         if 'training' in times:
             times['training'] /= TRAINING_BATCH
         figures |= {f'm {m} n {n} {name} ms': 1000 * value for name, value in times.items()}
@@ -58,22 +66,24 @@ def run(picture: Path, seconds: float = 4.0, steps: int = many.STEPS) -> dict[st
     for name in ('fast', 'training'):
         figures[f'n {most} / n 5, {name} x'] = (figures[f'm 5 n {most} {name} ms']
                                                 / figures[f'm 5 n 5 {name} ms'])
-    figures |= _exported(most, seconds)
+    figures |= _exported(most, seconds, device)
     objects = many.Objects(max(COMPARED))
-    return figures | many.agreements(many.trained(objects, steps), objects, COMPARED)
+    network = many.trained(objects, steps, accelerator=device).to(device)
+    return figures | many.agreements(network, objects, COMPARED)
 
 
-def _ways(m: int, n: int) -> dict[str, Callable[[], object]]:
+def _ways(m: int, n: int, device: str) -> dict[str, Callable[[], object]]:
     """:return: name -> a search, to be timed; ``training`` of a whole batch, encoding left out."""
     config = ModelConfig(num_modules=m, num_identities=n)
-    network = untrained(config).network
-    image = torch.randint(0, 256, (1, config.image_size, config.image_size, 3), dtype=torch.uint8)
-    ways = {'floor': OnePass(network),
-            'fast': DeployedNetwork(network, untrained_shortlist(config, network))}
+    network = untrained(config).network.to(device)
+    image = torch.randint(0, 256, (1, config.image_size, config.image_size, 3), dtype=torch.uint8,
+                          device=device)
+    shortlist = untrained_shortlist(config, network).to(device)
+    ways = {'floor': OnePass(network), 'fast': DeployedNetwork(network, shortlist)}
     if n <= MAX_EXHAUSTIVE:
         ways['exhaustive'] = DeployedNetwork(network, exhaustive)
     calls: dict[str, Callable[[], object]] = {
-        name: partial(_without_grad, way, image) for name, way in ways.items()}
+        name: partial(finished, way, image) for name, way in ways.items()}
     if m == 5:
         calls['training'] = _Training(network)
     return calls
@@ -84,20 +94,17 @@ class _Training:
 
     def __init__(self, network: IndependentModularNetwork) -> None:
         side = network.config.image_size
-        self.network, self.image = network, torch.rand(TRAINING_BATCH, 3, side, side)
+        self.network = network
+        self.image = torch.rand(TRAINING_BATCH, 3, side, side, device=network.masks.device)
         with torch.no_grad():
             self.encoding = network.encode(self.image)
 
     def __call__(self) -> None:
         self.network.search(self.image, self.encoding, coarse_to_fine)
+        wait_for(self.image.device)
 
 
-@torch.no_grad()
-def _without_grad(way: torch.nn.Module, image: torch.Tensor) -> object:
-    return way(image)
-
-
-def _exported(most: int, seconds: float) -> dict[str, float]:
+def _exported(most: int, seconds: float, device: str) -> dict[str, float]:
     """:return: ms of the exported search in ONNX Runtime with 5 and with most identities."""
     models = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +114,7 @@ def _exported(most: int, seconds: float) -> dict[str, float]:
             export_onnx(example.network, file, run_metadata(
                 example, 'growth', ['x'] * n, Calibration(float('-inf'), 1.0)),
                 np.zeros((0,)), untrained_shortlist(example.config.model, example.network))
-            models[n] = ImnModel(file, ['cpu'])
+            models[n] = ImnModel(file, [device])
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
     times = compare({str(n): partial(model.predict, image) for n, model in models.items()},
                     seconds)

@@ -110,14 +110,15 @@ def as_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).movedim(-1, 1).float() / 255.0
 
 
-def trained(objects: Objects, steps: int = STEPS,
-            progress: bool = True) -> IndependentModularNetwork:
+def trained(objects: Objects, steps: int = STEPS, progress: bool = True,
+            accelerator: str = 'cpu') -> IndependentModularNetwork:
     """
     A network with an identity for each object.
 
     :param objects: to learn.
     :param steps: of the network, and half as many of the recognizer before.
     :param progress: whether to show bars.
+    :param accelerator: Lightning's name of the hardware; the network is on the CPU afterwards.
     """
     torch.manual_seed(0)
     n = objects.count
@@ -129,23 +130,25 @@ def trained(objects: Objects, steps: int = STEPS,
     recognizer = Recognizer(config.model)
     names = NameLearner(recognizer, torch.randn(n, config.model.recognizer_features), config,
                         steps // 2)
-    _fit(names, ObjectBatches(objects, steps // 2, 64), progress)
+    _fit(names, ObjectBatches(objects, steps // 2, 64), progress, accelerator)
     recognizer.eval()
     signature = nn.functional.normalize(names.signature.detach(), dim=1)
     found = Discovery(recognizer.state_dict(), signature, torch.arange(n), 0.0)
     learner = Learner(config, 0, found)
     assert learner.clips is not None
     learner.clips.begin(torch.arange(n), 1e9)         # what shows which object is known
-    _fit(learner, ObjectBatches(objects, steps, config.train.batch_size, recognizer), progress)
+    _fit(learner, ObjectBatches(objects, steps, config.train.batch_size, recognizer), progress,
+         accelerator)
     return learner.network.eval()
 
 
-def _fit(learner: lightning.LightningModule, batches: ObjectBatches, progress: bool) -> None:
+def _fit(learner: lightning.LightningModule, batches: ObjectBatches, progress: bool,
+         accelerator: str) -> None:
     logging.getLogger('lightning.pytorch').setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')               # that nothing is logged or saved
         lightning.Trainer(
-            accelerator='cpu', max_steps=len(batches), max_epochs=-1, logger=False,
+            accelerator=accelerator, max_steps=len(batches), max_epochs=-1, logger=False,
             enable_checkpointing=False, enable_model_summary=False, gradient_clip_val=200.0,
             enable_progress_bar=progress, callbacks=[TQDMProgressBar()] if progress else [],
         ).fit(learner.train(), DataLoader(batches, batch_size=None))

@@ -178,7 +178,7 @@ def on_device(device: str, network: IndependentModularNetwork, fast: Shortlist,
             'exhaustive': DeployedNetwork(network, exhaustive)}
     for batch in BATCHES:
         image = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8, device=device)
-        seconds = compare({name: partial(_finished, way, image) for name, way in ways.items()})
+        seconds = compare({name: partial(finished, way, image) for name, way in ways.items()})
         for name, value in seconds.items():
             figures[f'torch {device} batch {batch} {name} ms'] = 1000 * value / batch
         figures[f'torch {device} batch {batch} fast frames/s'] = batch / seconds['fast']
@@ -191,11 +191,17 @@ def _without_grad(network: nn.Module, image: Tensor) -> object:
     return network(image)
 
 
-def _finished(network: nn.Module, image: Tensor) -> object:
+def finished(network: nn.Module, image: Tensor) -> object:
+    """:return: a network's answer, without gradients, when it is there."""
     answer = _without_grad(network, image)
-    if image.is_cuda:
-        torch.cuda.synchronize()
+    wait_for(image.device)
     return answer
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait for what a card was given to do."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize()
 
 
 def _export_one_pass(network: IndependentModularNetwork, path: Path, size: int) -> None:
