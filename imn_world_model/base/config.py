@@ -224,6 +224,8 @@ class TrainConfig:
     :param restart_until: share of the steps after which identities and coordinates are left alone.
     :param checkpoint_every: steps between checkpoints; --resume goes on from the last one.
     :param workers: processes that prepare batches; 0 prepares them in the training process.
+    :param compile: whether torch compiles a step's stages: ``none``, or its mode, ``default`` or
+        ``reduce-overhead`` (CUDA graphs; for GPUs). The first steps take minutes then.
     :param precision: Lightning's precision, such as ``32-true`` or ``bf16-mixed``.
     :param seed: of initial weights, batches, noise and augmentation.
     """
@@ -257,6 +259,7 @@ class TrainConfig:
     restart_until: Number = 0.75
     checkpoint_every: Count = 250
     workers: Natural = 0
+    compile: Literal['none', 'default', 'reduce-overhead'] = 'none'
     precision: str = '32-true'
     seed: Natural = 0
 

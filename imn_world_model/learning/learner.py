@@ -11,6 +11,7 @@ from imn_world_model.base.errors import UserError
 from imn_world_model.learning.discovery import Discovery
 from imn_world_model.learning.identities import ClipMemory, IdentityAssignment
 from imn_world_model.learning.revival import idle_coordinates, renew, standardize
+from imn_world_model.learning.stages import stages_of
 from imn_world_model.model.imn import IndependentModularNetwork
 from imn_world_model.model.losses import radius_variance, subspace_error
 from imn_world_model.model.winner import STRATEGIES
@@ -48,6 +49,7 @@ class Learner(lightning.LightningModule):
         super().__init__()
         self.config = config
         self.network = IndependentModularNetwork(config.model, config.loss, num_labels)
+        self.stages = stages_of(self.network, config.train.compile)
         self.assignment = IdentityAssignment(config.model.num_identities, config.train)
         # Whether all losses since the start were numbers; a tensor on the loss' device.
         self._finite: Tensor | bool = True
@@ -72,13 +74,14 @@ class Learner(lightning.LightningModule):
         """Find the winners, then let them learn. :return: the mean loss."""
         step, train, image = self.global_step, self.config.train, batch['image']
         label = batch.get('label')
-        kl_weight = self.kl_weight(step)
+        kl_weight = self.stages.number(self.kl_weight(step), image.device)
         self._rearrange(step)
         self._revive(image, step)
         torch.manual_seed(self._step_seed(step))     # resuming needs no state of the generator
         noise, use_group_feature = self._chance(step, len(image))
 
-        encoding = self.network.encode(image, noise, batch.get('seen'))
+        self.stages.begin()
+        encoding = self.stages.encode(image, noise, batch.get('seen'))
         whole = len(self.network.masks) - 1                              # all modules
         if self.clips is not None and step < train.all_modules_steps:
             identity = self.clips.assign(batch['clip'])
@@ -87,8 +90,8 @@ class Learner(lightning.LightningModule):
             identity = torch.zeros_like(image[:, 0, 0, 0], dtype=torch.long)
             subset = torch.full_like(identity, whole)
         else:
-            answer = self.network.search(image, encoding, STRATEGIES[train.search], kl_weight,
-                                         all_active=step < train.all_modules_steps)
+            answer = self.stages.search(image, encoding, STRATEGIES[train.search], kl_weight,
+                                        all_active=step < train.all_modules_steps)
             scores = answer.identity_scores                              # (B, n)
             if label is not None and self.network.classifier is not None:
                 costs = self.network.classifier.identity_costs(self.network.identities(), label)
@@ -103,8 +106,8 @@ class Learner(lightning.LightningModule):
             subset = answer.subset.gather(1, identity[:, None]).squeeze(1)
         self.network.observe_subsets(self._everyone(subset))
 
-        terms, _ = self.network.loss(image, encoding, subset, identity, kl_weight,
-                                     use_group_feature, label)
+        terms, _ = self.stages.loss(image, encoding, subset, identity, kl_weight,
+                                    use_group_feature, label)
         loss = terms.total().mean()
         if self.config.loss.image_tail:
             self.network.observe_errors(self._everyone(terms.image))

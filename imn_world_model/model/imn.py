@@ -155,7 +155,7 @@ class IndependentModularNetwork(nn.Module):
         return F.avg_pool2d(image, times) if times > 1 else image
 
     def search(self, image: Tensor, encoding: Encoding, strategy: Strategy,
-               kl_weight: float | None = None, all_active: bool = False) -> Answer:
+               kl_weight: float | Tensor | None = None, all_active: bool = False) -> Answer:
         """
         Eq. (4) to (9): the best subset of each identity. No gradient: choosing is not learning.
 
@@ -170,8 +170,8 @@ class IndependentModularNetwork(nn.Module):
         with torch.no_grad():
             return strategy(self.decoder, self.question(image, encoding, kl_weight))
 
-    def question(self, image: Tensor, encoding: Encoding, kl_weight: float | None = None
-                 ) -> Question:
+    def question(self, image: Tensor, encoding: Encoding,
+                 kl_weight: float | Tensor | None = None) -> Question:
         """:return: what a strategy needs to know, see :meth:`search`; without gradients."""
         loss = self.loss_config
         kl_weight = loss.kl_weight_end if kl_weight is None else kl_weight
@@ -250,7 +250,7 @@ class IndependentModularNetwork(nn.Module):
         return hessian_independence(decode, z, active)
 
     def loss(self, image: Tensor, encoding: Encoding, subset: Tensor, identity: Tensor,
-             kl_weight: float, use_group_feature: Tensor | None = None,
+             kl_weight: float | Tensor, use_group_feature: Tensor | None = None,
              label: Tensor | None = None) -> tuple[Terms, Tensor]:
         """
         Eq. (10) for a given winner; gradients reach its modules, its identity and the decoder.
