@@ -44,6 +44,21 @@ def recolor(image: np.ndarray, rng: np.random.Generator,
     :param kept: (256,) boolean, hues that stay as they are.
     :return: (H, W, 3) uint8 RGB.
     """
+    curve = hue_curve(rng, kept)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    hue = hsv[..., 0]
+    hsv[..., 0] = np.where(hsv[..., 1] >= MIN_SATURATION, curve[hue], hue)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def hue_curve(rng: np.random.Generator, kept: np.ndarray | None = None) -> np.ndarray:
+    """
+    What becomes of each hue, at random.
+
+    :param rng: source of the curve.
+    :param kept: (256,) boolean, hues that stay as they are.
+    :return: (256,) uint8, by hue on OpenCV's full circle.
+    """
     knots = np.exp(2j * np.pi * rng.random(HUE_KNOTS))
     place = (np.arange(256) / 256 + rng.random()) % 1.0 * HUE_KNOTS
     left = place.astype(int)
@@ -52,10 +67,7 @@ def recolor(image: np.ndarray, rng: np.random.Generator,
     curve = np.round(np.angle(mixed) / (2 * np.pi) * 256).astype(int) % 256
     if kept is not None:
         curve = np.where(kept, np.arange(256), curve)
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    hue = hsv[..., 0]
-    hsv[..., 0] = np.where(hsv[..., 1] >= MIN_SATURATION, curve.astype(np.uint8)[hue], hue)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    return curve.astype(np.uint8)
 
 
 def move(image: np.ndarray, zoom: float, shift: float, rng: np.random.Generator) -> np.ndarray:
@@ -68,16 +80,27 @@ def move(image: np.ndarray, zoom: float, shift: float, rng: np.random.Generator)
     :param rng: source of factor and shift.
     :return: (H, W, 3) uint8.
     """
-    factor = np.exp(rng.uniform(-1.0, 1.0) * np.log1p(zoom))
     height, width = image.shape[:2]
+    return cv2.warpAffine(image, motion(width, height, zoom, shift, rng), (width, height),
+                          flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def motion(width: int, height: int, zoom: float, shift: float, rng: np.random.Generator
+           ) -> np.ndarray:
+    """:return: (2, 3) float64, where a pixel goes, of the options of :func:`move`."""
+    factor = np.exp(rng.uniform(-1.0, 1.0) * np.log1p(zoom))
     middle = width / 2 - 0.5, height / 2 - 0.5
     matrix = np.asarray(cv2.getRotationMatrix2D(middle, 0.0, factor), np.float64)
     if shift:
         matrix[:, 2] += rng.uniform(-shift, shift, 2) * (width, height)
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_REPLICATE)
+    return matrix
 
 
 def flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mirror left and right, or not, at even odds."""
-    return image[:, ::-1] if rng.random() < 0.5 else image
+    return image[:, ::-1] if mirrored(rng) else image
+
+
+def mirrored(rng: np.random.Generator) -> bool:
+    """:return: whether to mirror."""
+    return rng.random() < 0.5

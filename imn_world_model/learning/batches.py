@@ -1,6 +1,6 @@
 """The batch of every training step, a function of (seed, step) alone: resuming needs no memory."""
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,15 @@ from torch.utils.data import Dataset
 from imn_world_model.base.config import Config, TrainConfig
 from imn_world_model.base.errors import UserError
 from imn_world_model.data.frames import ImageRows
-from imn_world_model.learning.augment import common_hues, flip, move, recolor
+from imn_world_model.learning.augment import (
+    common_hues,
+    flip,
+    hue_curve,
+    mirrored,
+    motion,
+    move,
+    recolor,
+)
 from imn_world_model.learning.photographs import Backgrounds, vary
 from imn_world_model.learning.subspaces import ClipComponents, IndependentSubspaces
 from imn_world_model.vision.cutout import along, covered
@@ -202,6 +210,31 @@ class Changes:
             view = move(view, config.zoom, config.shift, rng)
         return flip(view, rng) if config.flip else view
 
+    def drawn(self, count: int, side: int, seeds: Iterable[tuple[int, ...]]) -> dict[str, Tensor]:
+        """
+        What :meth:`view` would do, for :func:`augment_on_device.changed`: the same random numbers.
+
+        :param count: B.
+        :param side: S of the images.
+        :param seeds: of each view.
+        :return: that function's options.
+        """
+        config = self.config
+        curve = np.zeros((count, 256), np.uint8)
+        matrix = np.zeros((count, 2, 3), np.float32)
+        mirror = np.zeros(count, bool)
+        for i, seed in enumerate(seeds):
+            rng = np.random.default_rng(seed)
+            if config.recolor:
+                curve[i] = hue_curve(rng, self.kept_hues)
+            if config.zoom or config.shift:
+                matrix[i] = motion(side, side, config.zoom, config.shift, rng)
+            if config.flip:
+                mirror[i] = mirrored(rng)
+        asked = (('curve', curve, config.recolor), ('matrix', matrix, config.zoom or config.shift),
+                 ('mirror', mirror, config.flip))
+        return {name: torch.from_numpy(value) for name, value, wanted in asked if wanted}
+
     def make(self, rows: np.ndarray, seed: tuple[int, ...]) -> Tensor:
         """:return: (B, 3, S, S) float32 in [0, 1], a view of each of the images (B,)."""
         views = np.stack([self.view(row, (*seed, i)) for i, row in enumerate(rows)])
@@ -236,7 +269,7 @@ class Batches(Dataset):
     :param views: of the same images, for the recognizer; ``None`` without one.
     :param raw: what a batch has in place of ``image`` where the device does the rest, see
         :meth:`FrameBatches.on_after_batch_transfer`: ``views`` (B, S, S, 3) uint8, or ``rows``
-        (B,) int64 where nothing changes images that lie there; empty for ``image``.
+        (B,) int64 of images that lie there, with what to change; empty for ``image``.
     :param rank: this process.
     :param world_size: number of processes.
     """
@@ -256,6 +289,7 @@ class Batches(Dataset):
         self.images, self.labels, self.config = images, labels, train
         self.rank, self.world_size = rank, world_size
         self.image_size, self.raw = config.model.image_size, raw
+        self.side = images[np.arange(1)].shape[1]
         # Frames of one clip, next to each other.
         self.order = np.argsort(clip, kind='stable')
         self.clip = np.unique(clip, return_inverse=True)[1]
@@ -295,8 +329,10 @@ class Batches(Dataset):
         mine = np.array_split(np.arange(len(chosen)), self.world_size)[self.rank]
         drawn = self.subspaces is not None and step < config.subspace_steps
         batch: dict[str, Tensor] = {}
-        if self.raw == 'rows' and not (self.changes.any or drawn):
+        if self.raw == 'rows' and not drawn:
             batch['rows'] = torch.from_numpy(chosen[mine])
+            batch |= self.changes.drawn(len(mine), self.side,
+                                        ((config.seed, step, i) for i in mine))
         else:
             views = np.stack([self.changes.view(chosen[i], (config.seed, step, i)) for i in mine])
             shown = torch.from_numpy(views)

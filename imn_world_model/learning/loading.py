@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imn_world_model.base.config import Config
 from imn_world_model.data.frames import Frames, ImageRows
+from imn_world_model.learning.augment_on_device import CHANGES, changed
 from imn_world_model.learning.batches import Batches, RecognizerViews, pixels
 
 TRAIN, VALIDATION = 0, 1
@@ -69,7 +70,9 @@ class FrameBatches(lightning.LightningDataModule):
             if self.on_card is None or self.on_card.device != rows.device:
                 self.keep_on(rows.device)
             assert self.on_card is not None
-            batch['image'] = pixels(self.on_card[rows], self.config.model.image_size)
+            changes = {name: batch.pop(name) for name in CHANGES if name in batch}
+            views = changed(self.on_card[rows], **changes)
+            batch['image'] = pixels(views, self.config.model.image_size)
         elif 'views' in batch:
             batch['image'] = pixels(batch.pop('views'), self.config.model.image_size)
         return batch

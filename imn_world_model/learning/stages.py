@@ -66,9 +66,9 @@ def stages_of(network: IndependentModularNetwork, how: Compile) -> Stages:
     if missing:
         raise UserError(f'train.compile is {how}, which needs {missing}; install it, or set '
                         'train.compile=none')
-    encode, search, loss = (torch.compile(stage, mode=how, dynamic=False)
-                            for stage in (network.encode, network.search, network.loss))
-    return Stages(encode, search, loss, True)
+    return Stages(torch.compile(network.encode, mode=how, dynamic=False),
+                  torch.compile(network.search, mode=how, dynamic=False),
+                  torch.compile(network.loss, mode=how, dynamic=False), True)
 
 
 def missing_compiler(card: bool) -> str:
