@@ -64,8 +64,10 @@ def test_gradients_match_double_precision(activation: Activation, transposed: bo
 def test_only_gradients_that_are_asked_for_are_computed() -> None:
     value, weight, bias = layer()
     bias.requires_grad_()
-    affine(value, weight, bias, 'relu').sum().backward()
-    assert bias.grad is not None and value.grad is None and weight.grad is None
+    loss = affine(value, weight, bias, 'relu').sum()
+    with patch('imn_world_model.model.products._onednn') as product:
+        loss.backward()
+    assert bias.grad is not None and not product.called
 
 
 @torch.no_grad()
