@@ -6,6 +6,8 @@ re-identification joins tracks (Lin et al. 2019, "A bottom-up clustering approac
 person re-identification"). Without a given number, the grouping with the largest silhouette
 (Rousseeuw 1987) is taken.
 """
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
@@ -21,7 +23,7 @@ MAX_GROUPED = 1500
 
 
 def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
-          num_identities: int, given: np.ndarray | None = None) -> np.ndarray:
+          num_identities: int, given: Sequence[np.ndarray] = ()) -> np.ndarray:
     """
     Put clips together that the recognizer confuses.
 
@@ -29,8 +31,8 @@ def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
     :param clip: (N,) from 0 on, each has a frame.
     :param signature: (K, d) of length 1, of the clips.
     :param num_identities: n; :data:`config.AUTO` for the n of the largest silhouette.
-    :param given: (N, D) of length 1, features that no clip was needed for; then how unlike the
-        clips are in these counts as much as how rarely they are confused.
+    :param given: (N, D) each, of length 1, features that no clip was needed for; then how unlike
+        the clips are in these counts as much as how rarely they are confused.
     :return: (K,) int64 identities, the largest first.
     """
     count = len(signature)
@@ -41,8 +43,9 @@ def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
     place[chosen] = np.arange(len(chosen))
     own = place[clip] >= 0
     distance = confusion_distance(features[own], place[clip[own]], signature[chosen])
-    if given is not None:
-        distance = _standard(distance) + _standard(_unlikeness(given[own], place[clip[own]]))
+    if given:
+        unlike = sum(_standard(_unlikeness(each[own], place[clip[own]])) for each in given)
+        distance = _standard(distance) + _standard(np.asarray(unlike))
         distance -= distance.min()
         np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform(distance, checks=False), 'ward')
