@@ -17,6 +17,8 @@ OUTLINE_SIDE = 64
 GRIDS = (4, 8)
 ORIENTATIONS = 9
 SHARPNESS = 4
+# Squared gradient that is none.
+EVEN = 1e-6
 FAINT = 0.01
 
 
@@ -120,7 +122,8 @@ def outlines_in(level: Tensor) -> list[Tensor]:
     down = F.pad(level[..., 2:, :] - level[..., :-2, :], (0, 0, 1, 1))
     angle = torch.arange(ORIENTATIONS) * math.pi / ORIENTATIONS
     turn = torch.stack((angle.cos(), angle.sin())).to(level)             # (2, ORIENTATIONS)
-    strength = right.square() + down.square() + 1e-8                     # (B, 3, H, W)
+    # The exporter to ONNX leaves out what it takes for 0, such as 1e-8.
+    strength = right.square() + down.square() + EVEN                     # (B, 3, H, W)
     edges = torch.stack((right, down), -1) @ turn                        # (B, 3, H, W, O)
     near = (edges.square() / strength[..., None]) ** SHARPNESS
     shown = (strength.sqrt()[..., None] * near).sum(1).movedim(-1, 1)    # (B, O, H, W)
