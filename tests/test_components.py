@@ -10,7 +10,12 @@ import torch
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
-from imn_world_model.learning.likeness import outline_likeness, own_clip_nearest
+from imn_world_model.learning.batches import Turned
+from imn_world_model.learning.likeness import (
+    _components,
+    outline_likeness,
+    own_clip_nearest,
+)
 from imn_world_model.model.components import (
     GRIDS,
     ORIENTATIONS,
@@ -79,15 +84,15 @@ def test_pixels_and_outlines_count_the_same() -> None:
         torch.testing.assert_close(part.square().sum(1), torch.full((30,), 1 / 3))
 
 
-def thing(kind: int, rng: np.random.Generator, turned: bool) -> np.ndarray:
-    """:return: (64, 64, 3) uint8, a shape of some colour before grey."""
+def thing(kind: int, size: np.ndarray, rng: np.random.Generator, turned: bool) -> np.ndarray:
+    """:return: (64, 64, 3) uint8, a shape of some colour before grey; size (2,) of 1 or less."""
     mask = np.zeros((64, 64), np.uint8)
     corners = [[(-20, -6), (20, -6), (20, 6), (-20, 6)],                  # a bar
                [(-20, -12), (20, 0), (-20, 12)],                         # a wedge
                [(-20, -4), (4, -4), (4, -14), (20, -14), (20, 14), (4, 14), (4, 4), (-20, 4)]]
     angle = rng.uniform(0, 2 * np.pi) if turned else 0.0
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    points = np.array(corners[kind]) @ turn.T + 32 + rng.uniform(-2, 2, 2)
+    points = np.array(corners[kind]) * size @ turn.T + 32 + rng.uniform(-2, 2, 2)
     cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 255)
     image = np.full((64, 64, 3), GREY, np.uint8)
     image[mask > 0] = rng.integers(20, 256, 3)
@@ -99,7 +104,7 @@ def test_outlines_say_which_clips_show_one_kind_however_things_lie(turned: bool)
     rng = np.random.default_rng(0)
     kind = np.arange(18) % 3
     clip = np.repeat(np.arange(18), 6)
-    images = np.stack([thing(kind[k], rng, turned) for k in clip])
+    images = np.stack([thing(kind[k], np.ones(2), rng, turned) for k in clip])
     rows = np.flatnonzero(np.arange(len(clip)) % 6 < 5)
     found = outline_likeness(images, rows, clip[rows])
     assert len(found) == len(rows)
@@ -108,6 +113,18 @@ def test_outlines_say_which_clips_show_one_kind_however_things_lie(turned: bool)
     assert adjusted_rand_score(kind, answer) > 0.6
     small = images.reshape(18, 6, -1).mean(1)
     assert adjusted_rand_score(kind, AgglomerativeClustering(3).fit_predict(small)) < 0.3
+
+
+def test_things_that_lie_any_way_are_compared_turned_level() -> None:
+    rng = np.random.default_rng(0)
+    clip = np.repeat(np.arange(12), 8)
+    size = np.stack((np.linspace(0.6, 1.0, 12), np.tile((1.0, 0.4, 0.7), 4)), 1)
+    images = np.stack([thing(1, size[k], rng, turned=True) for k in clip])
+    rows = np.arange(len(clip))
+    as_they_lie, level = (
+        own_clip_nearest(_components(way, rows), clip) for way in (images, Turned(images)))
+    assert level > as_they_lie + 0.1
+    assert own_clip_nearest(outline_likeness(images, rows, clip), clip) > as_they_lie + 0.1
 
 
 def test_share_of_frames_whose_nearest_is_of_their_clip() -> None:
