@@ -116,3 +116,21 @@ def test_grouping_hears_outlines_of_objects_alone_and_frozen_features(
     monkeypatch.setattr(discoverer, '_trial', lambda: (False, 0.0))
     discoverer.run()
     assert [each.shape for each in heard] == [(6, width) for width in widths]
+
+
+def test_small_groups_are_of_one_object_and_large_ones_of_one_kind() -> None:
+    """Confusion tells objects, and of which kind they are wrongly; what was given tells kinds."""
+    rng = np.random.default_rng(0)
+    thing = np.repeat(np.arange(24), 2)                                  # two clips each
+    kind, other = thing % 3, thing // 8
+    clip = np.repeat(np.arange(48), 3)
+
+    def unit(value: np.ndarray) -> np.ndarray:
+        return value / np.linalg.norm(value, axis=-1, keepdims=True)
+    objects = rng.normal(size=(24, 32)) + 1.5 * rng.normal(size=(3, 32))[np.arange(24) // 8]
+    signature = unit(objects[thing] + 0.1 * rng.normal(size=(48, 32)))
+    features = unit(signature[clip] + 0.1 * rng.normal(size=(144, 32)))
+    given = unit(rng.normal(size=(3, 32))[kind] + 1.2 * rng.normal(size=(48, 32)))[clip]
+    assert adjusted_rand_score(thing, group(features, clip, signature, 24, [given])) > 0.95
+    assert adjusted_rand_score(kind, group(features, clip, signature, 3, [given])) > 0.8
+    assert same_groups(group(features, clip, signature, 3), other)
