@@ -45,12 +45,18 @@ class Components(nn.Module):
         :param value: (N, D).
         """
         self.mean = value.mean(0)
-        centred = value - self.mean
-        count = len(self.axes)
-        _, spread, axes = torch.pca_lowrank(centred, min(count, *centred.shape), center=False)
+        centred = (value - self.mean).double()
+        # The smaller of the two products has all that there is to know; no chance is in it.
+        wide = centred.shape[1] > centred.shape[0]
+        square, axes = torch.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
+        count = min(len(self.axes), len(square))
+        square, axes = square.flip(0)[:count].clamp(min=0.0), axes.flip(1)[:, :count]
+        spread = square.sqrt()
+        if wide:
+            axes = centred.T @ axes / spread.clamp(min=1e-9)
         deviation = spread / max(1, len(value) - 1) ** 0.5
-        found = (axes / deviation.clamp(min=1e-3)).T                     # (K', D)
-        self.axes = F.pad(found, (0, 0, 0, count - len(found)))
+        found = (axes / deviation.clamp(min=1e-3)).T.to(value)           # (K', D)
+        self.axes = F.pad(found, (0, 0, 0, len(self.axes) - count))
 
     def forward(self, value: Tensor) -> Tensor:
         """:return: (B, K) of length 1."""
