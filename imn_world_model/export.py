@@ -9,13 +9,12 @@ import numpy as np
 
 from imn_world_model.base.cli import run_cli
 from imn_world_model.base.errors import UserError
-from imn_world_model.data.frames import Frames, load_frames
+from imn_world_model.data.frames import load_frames
 from imn_world_model.exporting.agreement import (
-    LEAST_IMAGES,
-    MAX_IMAGES,
     Winners,
     rounding_agreement,
     search_agreement,
+    some_images,
 )
 from imn_world_model.exporting.calibration import (
     FALSE_ALARM_RATE,
@@ -23,21 +22,14 @@ from imn_world_model.exporting.calibration import (
     calibrate,
     familiarity_for,
 )
-from imn_world_model.exporting.deployed import DeployedNetwork
+from imn_world_model.exporting.deployed import DeployedNetwork, without_chance
 from imn_world_model.exporting.graph import export_onnx, run_metadata
-from imn_world_model.exporting.search_fit import Fitted, fitted_search
+from imn_world_model.exporting.search_fit import Fitted, fitted_search, named_by
 from imn_world_model.judging.metrics import name_identities
 from imn_world_model.learning.hardware import add_accelerator_option, device_for
-from imn_world_model.learning.run import (
-    DYNAMICS,
-    Run,
-    keep_for_evaluation,
-    load_run,
-    weights_hash,
-)
+from imn_world_model.learning.run import DYNAMICS, keep_for_evaluation, load_run, weights_hash
 from imn_world_model.model.compact import round_constants, round_weights
-from imn_world_model.model.observe import observe
-from imn_world_model.model.winner import Strategy, exhaustive, exhaustive_winner
+from imn_world_model.model.winner import Strategy, exhaustive
 from imn_world_model.prediction.graph import export_dynamics
 from imn_world_model.prediction.training import load_flow
 
@@ -90,9 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
                         f'{", ".join(frames.labels) or "none"}')
     chosen = np.flatnonzero(frames.split == 1)[:MAX_CALIBRATION_IMAGES]
     images = frames.images[chosen]
-    # Without a recognizer the exhaustive search decodes all n.
-    count = MAX_IMAGES if run.network.recognizer else max(LEAST_IMAGES, MAX_IMAGES * 5 // n)
-    few = images[np.random.default_rng(0).permutation(len(images))[:count]]
+    without_chance(run.network)
+    few = some_images(run.network, images)
     exact: Winners | None = None
     if options.weights == 'float16' and len(images):
         same, exact = rounding_agreement(run.network, few, progress=True)
@@ -123,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     calibration = calibrate(deployed, images, True, options.false_alarms, kept)
     labels = options.labels or [f'identity {j}' for j in range(n)]
     if options.label:
-        named, winners = _winners(run, frames, fitted)
+        named, winners = named_by(run.network, frames, fitted, MAX_CALIBRATION_IMAGES)
         labels = name_identities(winners, frames.labels[options.label][named],
                                  frames.label_names[options.label], n)
     deployed.cpu()                                    # traced and checked there
@@ -143,15 +134,6 @@ def main(arguments: list[str] | None = None) -> None:
         print(f'the fast search found the identity of the exhaustive one in '
               f'{100 * agreement["identity"]:.2f} % of {agreement["images"]} validation images, '
               f'its modules too in {100 * agreement["identity_and_subset"]:.2f} %')
-
-
-def _winners(run: Run, frames: Frames, fitted: Fitted | None) -> tuple[np.ndarray, np.ndarray]:
-    """:return: rows (K,) outside the test split and their winners, to read names off."""
-    if fitted is not None:
-        return fitted.rows, fitted.identity
-    rows = np.flatnonzero(frames.split < 2)
-    rows = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_CALIBRATION_IMAGES])
-    return rows, observe(run.network, frames.images[rows], strategy=exhaustive_winner).identity
 
 
 if __name__ == '__main__':

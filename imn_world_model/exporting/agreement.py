@@ -17,6 +17,20 @@ LEAST_IMAGES, MAX_IMAGES = 16, 512
 BLOCK = 16
 
 
+def some_images(network: IndependentModularNetwork, images: np.ndarray) -> np.ndarray:
+    """
+    Images to compare searches on, in random order.
+
+    :param network: without a recognizer the exhaustive search decodes all its n identities, so
+        that fewer images must do.
+    :param images: (K, S, S, 3) uint8.
+    :return: at most :data:`MAX_IMAGES` of them.
+    """
+    n = network.config.num_identities
+    count = MAX_IMAGES if network.recognizer else max(LEAST_IMAGES, MAX_IMAGES * 5 // n)
+    return images[np.random.default_rng(0).permutation(len(images))[:count]]
+
+
 class Winners:
     """
     Winners of images, each searched for once, when first asked for.

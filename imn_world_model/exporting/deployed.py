@@ -10,6 +10,12 @@ from imn_world_model.model.winner import Strategy
 from imn_world_model.robot.inference import OUTPUTS, STRANGENESS
 
 
+def without_chance(network: IndependentModularNetwork) -> None:
+    """Leave out the hessian form's price: a random number, which a robot's answer must not be."""
+    if network.loss_config.independence == 'hessian':
+        network.loss_config = replace(network.loss_config, independence_weight=0.0)
+
+
 class DeployedNetwork(nn.Module):
     """
     What the ONNX file computes: the winner of an image, normalisation included.
@@ -22,9 +28,7 @@ class DeployedNetwork(nn.Module):
     def __init__(self, network: IndependentModularNetwork, strategy: Strategy,
                  familiarity: Familiarity | None = None) -> None:
         super().__init__()
-        if network.loss_config.independence == 'hessian':
-            # Its estimate is a random number; the robot's answer must not be.
-            network.loss_config = replace(network.loss_config, independence_weight=0.0)
+        without_chance(network)
         self.network = network
         self.strategy = strategy
         self.familiarity = familiarity

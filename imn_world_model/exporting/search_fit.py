@@ -15,13 +15,14 @@ from imn_world_model.exporting.shortlist import MAX_SUBSETS, Shortlist, Sketch, 
 from imn_world_model.model.combine import subset_transforms
 from imn_world_model.model.decoder import Decoder
 from imn_world_model.model.imn import IndependentModularNetwork
-from imn_world_model.model.observe import batches, pixels
+from imn_world_model.model.observe import batches, observe, pixels
 from imn_world_model.model.side_by_side import side_by_side
 from imn_world_model.model.winner import (
     Question,
     candidate_scores,
     coarse_errors,
     coarse_reading,
+    exhaustive_winner,
     preselect,
 )
 
@@ -90,6 +91,24 @@ def shortlist_for(network: IndependentModularNetwork, frames: Frames,
                   progress: bool = True) -> Shortlist:
     """:return: the search alone, see :func:`fitted_search`."""
     return fitted_search(network, frames, progress).shortlist
+
+
+def named_by(network: IndependentModularNetwork, frames: Frames, fitted: Fitted | None,
+             most: int) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Winners that names are read off: those that the fit found, if there was one.
+
+    :param network: trained.
+    :param frames: its data.
+    :param fitted: what the fit found.
+    :param most: images to search for otherwise.
+    :return: rows (K,) outside the test split, and their winners.
+    """
+    if fitted is not None:
+        return fitted.rows, fitted.identity
+    rows = np.flatnonzero(frames.split < 2)
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:most])
+    return rows, observe(network, frames.images[rows], strategy=exhaustive_winner).identity
 
 
 def fit_shortlist(network: IndependentModularNetwork, images: np.ndarray,
