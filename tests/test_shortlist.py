@@ -136,3 +136,18 @@ def test_effort_grows_only_as_far_as_agreement_asks(network: IndependentModularN
     full = fit_shortlist(network, images(3, seed=6), progress=False)
     assert full.num_full == 500 >= sharp.num_full
     assert fitted.facts()['decoded'] == fitted.num_full
+
+
+@torch.no_grad()
+def test_fit_knows_the_winners_of_its_images(network: IndependentModularNetwork,
+                                             fitted: Shortlist) -> None:
+    question = asked(network, images(20, seed=7))
+    scores = exhaustive_scores(network.decoder, question)                # (B, P, n)
+    expected = scores.flatten(1).argmax(1)
+    n = scores.shape[2]
+    every = Shortlist(torch.arange(len(network.masks)), fitted.components, fitted.mean,
+                      fitted.first, fitted.second, search_fit.WIDE, search_fit.WIDE)
+    for rough in (None, every):
+        found = search_fit._decode(network.decoder, rough, question)
+        assert (found.subset * n + found.identity == expected).float().mean() >= 0.95, rough
+    assert (expected // n != expected[0] // n).any()                     # or nothing was told apart
