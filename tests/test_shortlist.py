@@ -150,4 +150,4 @@ def test_fit_knows_the_winners_of_its_images(network: IndependentModularNetwork,
     for rough in (None, every):
         found = search_fit._decode(network.decoder, rough, question)
         assert (found.subset * n + found.identity == expected).float().mean() >= 0.95, rough
-    assert (expected // n != expected[0] // n).any()                     # or nothing was told apart
+    assert (expected // n != expected[0] // n).any()  # or nothing was told apart
