@@ -1,0 +1,136 @@
+"""
+Does the flow foresee the other side of a photographed object? Its turn is the action.
+
+Recordings as :mod:`real` takes them: a clip shows one object from some sides, ground truth tells
+azimuth and polar angle. The dynamics learns from walks over the views of the training recordings'
+clips. In the last recording every other view of a clip is seen, the others are imagined: the
+nearest seen views are fused in order, the last of them is turned to the side that was not seen.
+"""
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from imn_world_model.base.errors import UserError
+from imn_world_model.bench.real import PROTOCOLS, read
+from imn_world_model.data.frames import Frames, ImageStack
+from imn_world_model.learning.run import Run, load_run
+from imn_world_model.prediction.accuracy import pictures
+from imn_world_model.prediction.fitting import FitOptions, FlowPredictor, Predictor, cut, fit
+from imn_world_model.prediction.training import new_flow
+from imn_world_model.prediction.transitions import TRAIN, Transitions, encoded, pixels, run_lengths
+
+PLAIN = PROTOCOLS[0]
+NAMES, UNITS = ('azimuth', 'polar'), ('rad/s', 'rad/s')
+SECONDS = 1.0                          # that any turn takes
+WALKS = 8                              # over the views of each clip, for training
+SEEN = 2                               # nearest seen views that are fused
+HORIZON = 3                            # turns that training foresees
+BATCH = 32
+
+
+def run(folder: Path | None, photographs: Path, seeds: list[int], options: FitOptions
+        ) -> dict[str, float]:
+    """
+    Fit the dynamics with every seed and judge it on the last recording.
+
+    :param folder: run folder of the perception, which must not know the last recording.
+    :param photographs: holds ``plain``.
+    :param seeds: of fitting.
+    :param options: of fitting; what is seen and how far is foreseen are this module's.
+    :return: figures by name; shares of views, and squared errors per pixel and channel.
+    :raises UserError: when there is no run or no ground truth.
+    """
+    if folder is None:
+        raise UserError('--photographs needs the perception that was trained on them: --run RUN')
+    perception = load_run(folder)
+    learn, judge = read(photographs / PLAIN.folder, PLAIN, perception.config.model)
+    missing = [name for name in NAMES if name not in {**learn.values, **judge.values}]
+    if missing:
+        raise UserError(f'{photographs / PLAIN.folder}: /ground_truth tells no '
+                        f'{", ".join(missing)}')
+    rng = np.random.default_rng(0)
+    clips = [np.flatnonzero(learn.clip == clip) for clip in np.unique(learn.clip)]
+    own = walked(perception, learn, [rng.permutation(clip) for _ in range(WALKS)
+                                     for clip in clips])
+    told = walked(perception, judge, held_out(judge))
+    figures: dict[str, float] = {'views': float(len(told.starts(TRAIN, SEEN)))}
+    for seed in seeds:
+        flow = FlowPredictor(new_flow(perception, own, 128, seed))
+        fit(flow, perception.network, own,
+            FitOptions(options.steps, options.batch, SEEN, HORIZON, options.rate,
+                       options.image_weight, seed), progress=f'turns, seed {seed}')
+        found = compared(flow, perception, told)
+        figures |= {f'{name}, seed {seed}': value for name, value in found.items()}
+    return figures
+
+
+def walked(run: Run, frames: Frames, walks: list[np.ndarray]) -> Transitions:
+    """
+    Walks over views as a log with actions.
+
+    :param run: the perception.
+    :param frames: with azimuth and polar angle, degrees.
+    :param walks: rows of frames, one after the other; each is a clip of the log.
+    """
+    rows, clip = np.concatenate(walks), np.repeat(np.arange(len(walks)), [*map(len, walks)])
+    seen = {name: value[rows] for name, value in encoded(run, frames, progress=False).items()}
+    turn = np.diff([frames.values[name][rows] for name in NAMES], append=np.nan)
+    turn[0] = (turn[0] + 180) % 360 - 180              # the short way round
+    known = np.append(clip[1:] == clip[:-1], False)
+    return Transitions(
+        **seen, action=torch.from_numpy(np.radians(turn).T / SECONDS).float(),
+        seconds=torch.full((len(rows),), SECONDS), run_length=run_lengths(known, clip), clip=clip,
+        split=np.full(len(rows), TRAIN, np.uint8),
+        images=ImageStack([(frames.images[:], rows)]), names=NAMES, units=UNITS,
+        topic='/ground_truth', notes=())
+
+
+def held_out(frames: Frames) -> list[np.ndarray]:
+    """
+    What is seen and what is asked: each view from every other one of its clip, itself not seen.
+
+    :return: for each view the :data:`SEEN` nearest seen ones, the nearest last, and the view.
+    """
+    azimuth, polar = (np.radians(frames.values[name]) for name in NAMES)
+    side = np.stack((np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth),
+                     np.cos(polar)), 1)
+    walks = []
+    for clip in np.unique(frames.clip):
+        views = np.flatnonzero(frames.clip == clip)
+        for first in (0, 1):
+            seen = views[first::2]
+            for view in views[1 - first::2]:
+                near = np.argsort(-side[seen] @ side[view], kind='stable')[:SEEN]
+                walks.append(np.append(seen[near[::-1]], view))
+    return walks
+
+
+@torch.no_grad()
+def compared(flow: Predictor, run: Run, data: Transitions) -> dict[str, float]:
+    """
+    The imagined picture beside what needs no imagination.
+
+    :param data: walks of :func:`held_out`.
+    :return: shares of views in which the imagined picture is nearer to the true one than
+        something else is, and mean squared errors.
+    """
+    network, squares = run.network, []
+    asked = data.starts(TRAIN, SEEN)
+    for starts in np.array_split(asked, -(-len(asked) // BATCH)):
+        window = cut(data, starts, SEEN, 1)
+        near, true = (network.reduced(pixels(data.images[rows]))
+                      for rows in window.rows[:, -2:].T)
+        shown = {'imagined': flow(window)[0], 'the nearest view, as the perception draws it':
+                 window.mean[:, SEEN - 1:SEEN], 'the true view, as the perception draws it':
+                 window.mean[:, SEEN:]}
+        errors = {name: (pictures(network, window, mean)[:, 0] - true).square().mean((1, 2, 3))
+                  for name, mean in shown.items()}
+        errors['the nearest view'] = (near - true).square().mean((1, 2, 3))
+        squares.append(torch.stack(list(errors.values()), 1))
+    every = torch.cat(squares)
+    names = list(errors)
+    return {**{f'imagined nearer than {name}': float((every[:, 0] < every[:, k]).float().mean())
+               for k, name in enumerate(names) if k},
+            **{f'squared error, {name}': float(every[:, k].mean())
+               for k, name in enumerate(names)}}
