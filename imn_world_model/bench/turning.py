@@ -24,7 +24,7 @@ PLAIN = PROTOCOLS[0]
 NAMES, UNITS = ('azimuth', 'polar'), ('rad/s', 'rad/s')
 SECONDS = 1.0                          # that any turn takes
 WALKS = 8                              # over the views of each clip, for training
-SEEN = 2                               # nearest seen views that are fused
+SEEN = 4                               # nearest seen views that are fused
 HORIZON = 3                            # turns that training foresees
 BATCH = 32
 
@@ -53,14 +53,13 @@ def run(folder: Path | None, photographs: Path, seeds: list[int], options: FitOp
     clips = [np.flatnonzero(learn.clip == clip) for clip in np.unique(learn.clip)]
     own = walked(perception, learn, [rng.permutation(clip) for _ in range(WALKS)
                                      for clip in clips])
-    told = walked(perception, judge, held_out(judge))
-    figures: dict[str, float] = {'views': float(len(told.starts(TRAIN, SEEN)))}
+    figures: dict[str, float] = {'views': float(len(judge.images))}
     for seed in seeds:
         flow = FlowPredictor(new_flow(perception, own, 128, seed))
         fit(flow, perception.network, own,
             FitOptions(options.steps, options.batch, SEEN, HORIZON, options.rate,
                        options.image_weight, seed), progress=f'turns, seed {seed}')
-        found = compared(flow, perception, told)
+        found = compared(flow, perception, judge)
         figures |= {f'{name}, seed {seed}': value for name, value in found.items()}
     return figures
 
@@ -90,7 +89,7 @@ def held_out(frames: Frames) -> list[np.ndarray]:
     """
     What is seen and what is asked: each view from every other one of its clip, itself not seen.
 
-    :return: for each view the :data:`SEEN` nearest seen ones, the nearest last, and the view.
+    :return: for each view those that are seen, the nearest last, and the view.
     """
     azimuth, polar = (np.radians(frames.values[name]) for name in NAMES)
     side = np.stack((np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth),
@@ -101,36 +100,40 @@ def held_out(frames: Frames) -> list[np.ndarray]:
         for first in (0, 1):
             seen = views[first::2]
             for view in views[1 - first::2]:
-                near = np.argsort(-side[seen] @ side[view], kind='stable')[:SEEN]
+                near = np.argsort(-side[seen] @ side[view], kind='stable')
                 walks.append(np.append(seen[near[::-1]], view))
     return walks
 
 
 @torch.no_grad()
-def compared(flow: Predictor, run: Run, data: Transitions) -> dict[str, float]:
+def compared(flow: Predictor, run: Run, frames: Frames) -> dict[str, float]:
     """
     The imagined picture beside what needs no imagination.
 
-    :param data: walks of :func:`held_out`.
+    :param flow: goes on from the :data:`SEEN` nearest seen views.
+    :param run: the perception.
+    :param frames: of which every other one of a clip is asked.
     :return: shares of views in which the imagined picture is nearer to the true one than
-        something else is, and mean squared errors.
+        something else is, and mean squared errors per pixel and channel.
     """
-    network, squares = run.network, []
-    asked = data.starts(TRAIN, SEEN)
-    for starts in np.array_split(asked, -(-len(asked) // BATCH)):
-        window = cut(data, starts, SEEN, 1)
-        near, true = (network.reduced(pixels(data.images[rows]))
-                      for rows in window.rows[:, -2:].T)
-        shown = {'imagined': flow(window)[0], 'the nearest view, as the perception draws it':
-                 window.mean[:, SEEN - 1:SEEN], 'the true view, as the perception draws it':
-                 window.mean[:, SEEN:]}
-        errors = {name: (pictures(network, window, mean)[:, 0] - true).square().mean((1, 2, 3))
-                  for name, mean in shown.items()}
-        errors['the nearest view'] = (near - true).square().mean((1, 2, 3))
-        squares.append(torch.stack(list(errors.values()), 1))
-    every = torch.cat(squares)
-    names = list(errors)
-    return {**{f'imagined nearer than {name}': float((every[:, 0] < every[:, k]).float().mean())
-               for k, name in enumerate(names) if k},
-            **{f'squared error, {name}': float(every[:, k].mean())
-               for k, name in enumerate(names)}}
+    network, walks = run.network, held_out(frames)
+    data = walked(run, frames, [walk[-SEEN - 1:] for walk in walks])
+    small = torch.cat([network.reduced(pixels(frames.images[rows])) for rows in np.array_split(
+        np.arange(len(frames.images)), -(-len(frames.images) // BATCH))])
+    asked, squares = data.starts(TRAIN, SEEN), []
+    for part in np.array_split(np.arange(len(walks)), -(-len(walks) // BATCH)):
+        window = cut(data, asked[part], SEEN, 1)
+        shown = {name: pictures(network, window, mean)[:, 0] for name, mean in {
+            'imagined': flow(window)[0],
+            'the nearest view, as the perception draws it': window.mean[:, SEEN - 1:SEEN],
+            'the true view, as the perception draws it': window.mean[:, SEEN:]}.items()}
+        shown['the nearest view'] = small[[walks[k][-2] for k in part]]
+        shown['the mean of the seen views'] = torch.stack(
+            [small[walks[k][:-1]].mean(0) for k in part])
+        true = small[[walks[k][-1] for k in part]]
+        squares.append({name: (picture - true).square().mean((1, 2, 3))
+                        for name, picture in shown.items()})
+    errors = {name: torch.cat([square[name] for square in squares]) for name in squares[0]}
+    return {**{f'imagined nearer than {name}': float((errors['imagined'] < other).float().mean())
+               for name, other in errors.items() if name != 'imagined'},
+            **{f'squared error, {name}': float(error.mean()) for name, error in errors.items()}}
