@@ -1,18 +1,15 @@
 """
-Drive a simulated camera until its picture looks like a goal picture, around a wall.
+Drive a simulated camera until its picture looks like a goal picture.
 
     python examples/drive_to_picture.py --model model.onnx --starts 50
 
 The planner imagines what commands lead to and takes those whose way lies nearest to the goal in
-the coordinates (cross-entropy method); after each command it looks again and goes on from what is
-left of its plan. Beside it drive one that only thinks of the next command, by the same means, and
-one that draws commands at random. Across the straight way lies a wall of the robot's map, half of
-it to either side, that the camera does not see; all drivers know it and none may cross it. The
-model is one that `python -m imn_world_model.export` wrote of a run with a dynamics.
+the coordinates (cross-entropy method); after a few commands it looks again. Beside it drive one
+that only thinks of the next command, and one that draws commands at random. The model is one that
+`python -m imn_world_model.export` wrote of a run with a dynamics.
 """
 import argparse
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +17,7 @@ from tqdm import tqdm
 
 from imn_world_model.base.cli import run_cli
 from imn_world_model.base.errors import UserError
-from imn_world_model.rendering.drive import Drive, Pose, clip_drive, relative
+from imn_world_model.rendering.drive import Drive, clip_drive, relative
 from imn_world_model.rendering.robot_camera import render
 from imn_world_model.robot.inference import ImnModel
 from imn_world_model.robot.world_model import State, WorldModel
@@ -28,77 +25,27 @@ from imn_world_model.robot.world_model import State, WorldModel
 NAMES = ('linear.x', 'linear.y', 'angular.z')
 LIMIT = np.array([0.6, 0.7, 0.6])       # m/s, m/s, rad/s
 HELD = 0.25                             # seconds that a command is held
-AHEAD = 12                              # commands in a plan
-MOST = 40                               # commands until a driver gives up
+AHEAD = 10                              # commands in a plan
+DONE = 2                                # of them, before looking again
+MOST = 32                               # commands until a driver gives up
 AWAY = 4.0                              # seconds of driving from start to goal
-FORBIDDEN = 1e6                         # cost of crossing the wall
 
 
-@dataclass(frozen=True)
-class Wall:
-    """
-    A line on the floor that must not be crossed.
-
-    :param ends: (2, 2) metres, x and z of either end.
-    """
-
-    ends: np.ndarray
-
-    def crossed(self, places: np.ndarray) -> np.ndarray:
-        """:return: (S,) whether ways of K + 1 places each (S, K + 1, 2) lead through it."""
-        def side(one: np.ndarray, other: np.ndarray, asked: np.ndarray) -> np.ndarray:
-            along, out = other - one, asked - one
-            return along[..., 0] * out[..., 1] - along[..., 1] * out[..., 0]
-
-        here, then = places[:, :-1], places[:, 1:]
-        one, other = self.ends
-        return ((side(one, other, here) * side(one, other, then) < 0)
-                & (side(here, then, one) * side(here, then, other) < 0)).any(1)
-
-
-def wall_between(start: Pose, goal: Pose, width: float) -> Wall:
-    """:return: a wall of so many metres across the middle of the straight way."""
-    here, there = np.array([start.x, start.z]), np.array([goal.x, goal.z])
-    way = (there - here) / max(float(np.linalg.norm(there - here)), 1e-9)
-    across = width / 2 * np.array([-way[1], way[0]])
-    return Wall((here + there) / 2 + np.stack((-across, across)))
-
-
-def places(pose: Pose, actions: np.ndarray) -> np.ndarray:
-    """:return: (S, K + 1, 2), x and z on the ways of commands (S, K, 3), see `Pose.moved`."""
-    angle = actions[..., 2] * HELD
-    turn = pose.turn + np.cumsum(angle, 1) - angle / 2
-    chord = HELD * np.sinc(angle / 2 / np.pi)
-    forward, left = actions[..., 0] * chord, actions[..., 1] * chord
-    steps = np.stack((-np.sin(turn) * forward - np.cos(turn) * left,
-                      -np.cos(turn) * forward + np.sin(turn) * left), -1)
-    start = np.broadcast_to([pose.x, pose.z], (len(actions), 1, 2))
-    return np.concatenate((start, start + np.cumsum(steps, 1)), 1)
-
-
-def plan(model: WorldModel, state: State, goal: State, pose: Pose, wall: Wall,
-         rng: np.random.Generator, before: np.ndarray, rounds: int = 5, samples: int = 192,
-         best: int = 16) -> np.ndarray:
-    """
-    Plan by the cross-entropy method.
-
-    :param before: (K, 3) commands to begin with.
-    :return: (K, 3) commands, the best that was drawn.
-    """
-    middle, spread = before, np.tile(LIMIT, (len(before), 1))
+def plan(model: WorldModel, state: State, goal: State, rng: np.random.Generator, ahead: int,
+         rounds: int = 5, samples: int = 192, best: int = 16) -> np.ndarray:
+    """:return: (ahead, 3) commands: what the best samples have in common, round after round."""
+    middle, spread = np.zeros((ahead, 3)), np.tile(LIMIT, (ahead, 1))
     many = state.repeated(samples)
     # Only modules that make the picture can bring it nearer to the goal.
     counts = (goal.active | state.active)[0][:, None] / (0.05 + goal.variance[0])
     for _ in range(rounds):
-        actions = np.clip(rng.normal(middle, spread, (samples, len(before), 3)), -LIMIT, LIMIT)
-        actions[0] = middle
+        actions = np.clip(rng.normal(middle, spread, (samples, ahead, 3)), -LIMIT, LIMIT)
         way = model.imagine(many, actions, HELD, pictures=False).mean
         # All of the way counts, not its end alone: else arriving is put off again and again.
         cost = (counts * (way - goal.mean[:, None]) ** 2).sum((2, 3)).mean(1)
-        cost += FORBIDDEN * wall.crossed(places(pose, actions))
-        order = np.argsort(cost)
-        middle, spread = actions[order[:best]].mean(0), actions[order[:best]].std(0) + 0.01
-    return actions[order[0]]
+        chosen = actions[np.argsort(cost)[:best]]
+        middle, spread = chosen.mean(0), chosen.std(0) + 0.01
+    return middle
 
 
 class Camera:
@@ -130,8 +77,8 @@ def away(picture: np.ndarray, goal: np.ndarray) -> float:
     return float(np.square((picture.astype(float) - goal) / 255).mean())
 
 
-def drive_to(camera: Camera, model: WorldModel, goal: np.ndarray, wall: Wall, driver: str,
-             near: float, rng: np.random.Generator) -> tuple[bool, int, list[float]]:
+def drive_to(camera: Camera, model: WorldModel, goal: np.ndarray, driver: str, near: float,
+             rng: np.random.Generator) -> tuple[bool, int, list[float]]:
     """
     Drive until the picture looks like the goal's.
 
@@ -141,24 +88,22 @@ def drive_to(camera: Camera, model: WorldModel, goal: np.ndarray, wall: Wall, dr
     """
     wanted = model.observe(None, goal[None])
     times: list[float] = []
-    commands = np.zeros((AHEAD if driver == 'planner' else 1, 3))
-    for done in range(MOST + 1):
+    done = 0
+    while True:
         picture = camera.look()
         if away(picture, goal) < near:
             return True, done, times
-        if done == MOST:
-            break
-        start = time.perf_counter()
+        if done >= MOST:
+            return False, done, times
+        state, start = model.observe(None, picture[None]), time.perf_counter()
         if driver == 'random':
-            commands = rng.uniform(-LIMIT, LIMIT, (1, 3))
+            commands = rng.uniform(-LIMIT, LIMIT, (DONE, 3))
         else:
-            state = model.observe(None, picture[None])
-            commands = plan(model, state, wanted, camera.pose, wall, rng,
-                            np.concatenate((commands[1:], commands[-1:])))
+            commands = plan(model, state, wanted, rng, AHEAD if driver == 'planner' else 1)[:DONE]
         times.append(time.perf_counter() - start)
-        if not wall.crossed(places(camera.pose, commands[None, :1]))[0]:
-            camera.go(commands[0])
-    return False, MOST, times
+        for command in commands:
+            camera.go(command)
+        done += len(commands)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -169,8 +114,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--starts', type=int, default=50)
     parser.add_argument('--seed', type=int, default=100, help='of the scenes')
     parser.add_argument('--arena', type=int, default=0, help='the room that the model knows')
-    parser.add_argument('--wall', type=float, default=0.6, metavar='METRES',
-                        help='width of the wall; 0 for none')
     parser.add_argument('--near', type=float, default=0.002,
                         help='squared error per pixel at which pictures look alike')
     options = parser.parse_args(arguments)
@@ -191,12 +134,10 @@ def main(arguments: list[str] | None = None) -> None:
         camera = Camera(drive, perception)
         camera.pose = target = drive.poses[-1]
         goal = camera.look()
-        wall = wall_between(drive.poses[0], target, options.wall)
         for driver in drivers:
             camera = Camera(drive, perception)
-            rng = np.random.default_rng((options.seed, clip))
-            done, commands, seconds = drive_to(camera, model, goal, wall, driver, options.near,
-                                               rng)
+            done, commands, seconds = drive_to(camera, model, goal, driver, options.near,
+                                               np.random.default_rng((options.seed, clip)))
             reached[driver].append(done)
             taken[driver].append(commands)
             apart[driver].append(abs(relative(drive.scene, camera.pose)[0]
