@@ -118,9 +118,9 @@ def run(folder: Path | None, data: list[Path], fast: list[Path], seeds: list[int
 
 
 def _fitted(perception: Run, known: Transitions, options: FitOptions) -> WorldModel:
-    """:return: a world model whose flow was fitted on a log."""
+    """:return: a world model whose flow was fitted on a log's coordinates: none is drawn here."""
     flow = new_flow(perception, known, 128, options.seed)
-    fit(FlowPredictor(flow), perception.network, known, options,
+    fit(FlowPredictor(flow), perception.network, known, replace(options, image_weight=0.0),
         progress=f'flow, seed {options.seed}')
     return world_model_of(perception, flow)
 
