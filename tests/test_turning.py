@@ -15,16 +15,16 @@ from imn_world_model.learning.run import Run, load_run
 from imn_world_model.prediction.fitting import FitOptions
 
 SECOND = 10 ** 9
-VIEWS = 7
+VIEWS = 9
 
 
-def recorded(folder: Path, azimuth: bool = True) -> Path:
+def recorded(folder: Path, azimuth: bool = True, views: int = VIEWS) -> Path:
     """:return: the folder, with three days of two dials whose hand shows the azimuth."""
     for day in range(3):
         messages, stamp = [], SECOND
         for thing in range(2):
-            for view in range(VIEWS):
-                angle = 360 / VIEWS * view + 15 * day
+            for view in range(views):
+                angle = 360 / views * view + 15 * day
                 image = np.full((64, 64, 3), (200, 60 + 120 * thing, 60), np.uint8)
                 end = (int(32 + 24 * np.cos(np.radians(angle))),
                        int(32 + 24 * np.sin(np.radians(angle))))
@@ -79,13 +79,14 @@ def test_each_view_is_asked_from_the_nearest_of_every_other_one(run: Path, folde
 
 def test_turns_go_the_short_way(run: Path, folder: Path) -> None:
     perception, frames = judged(run, folder)
-    data = turning.walked(perception, frames, [np.array([0, VIEWS - 1, 1]), np.array([8, 7])])
+    data = turning.walked(perception, frames, [np.array([0, VIEWS - 1, 1]),
+                                               np.array([VIEWS + 1, VIEWS])])
     step = 2 * np.pi / VIEWS
     assert data.action[0].tolist() == pytest.approx([-step, 0], abs=1e-5)
     assert data.action[1].tolist() == pytest.approx([2 * step, 0], abs=1e-5)
     assert data.action[3].tolist() == pytest.approx([-step, 0], abs=1e-5)
     assert data.run_length.tolist() == [2, 1, 0, 1, 0]
-    assert (data.images[3] == frames.images[8]).all()
+    assert (data.images[3] == frames.images[VIEWS + 1]).all()
 
 
 def test_who_knows_the_answer_wins_and_who_stays_does_not(run: Path, folder: Path) -> None:
@@ -121,4 +122,6 @@ def test_what_is_missing_is_one_line(run: Path, folder: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match='--photographs needs the perception'):
         turning.run(None, folder, [0], FitOptions(1))
     with pytest.raises(UserError, match='plain: /ground_truth tells no azimuth'):
-        turning.run(run, recorded(tmp_path, azimuth=False), [0], FitOptions(1))
+        turning.run(run, recorded(tmp_path / 'one', azimuth=False), [0], FitOptions(1))
+    with pytest.raises(UserError, match='has 7 views; give clips of at least 8'):
+        turning.run(run, recorded(tmp_path / 'two', views=7), [0], FitOptions(1))

@@ -51,6 +51,10 @@ def run(folder: Path | None, photographs: Path, seeds: list[int], options: FitOp
     if missing:
         raise UserError(f'{photographs / PLAIN.folder}: /ground_truth tells no '
                         f'{", ".join(missing)}')
+    fewest = int(np.unique(judge.clip, return_counts=True)[1].min())
+    if fewest < 2 * SEEN:
+        raise UserError(f'{photographs / PLAIN.folder}: a clip of the last recording has {fewest} '
+                        f'views; give clips of at least {2 * SEEN}, of which half are seen')
     rng = np.random.default_rng(0)
     clips = [np.flatnonzero(learn.clip == clip) for clip in np.unique(learn.clip)]
     own = walked(perception, learn, [rng.permutation(clip) for _ in range(WALKS)

@@ -249,13 +249,12 @@ def _loss(predictor: nn.Module, network: IndependentModularNetwork, data: Transi
 
 def calibrate(predictor: FlowPredictor, data: Transitions, options: FitOptions) -> None:
     """
-    Set the flow's trust and caution by how errors grow on clips that training did not see.
+    Set the flow's caution by how errors grow on clips that training did not see.
 
-    Two factors for each coordinate, on the variances of images and on the deviations that grow,
-    of greatest likelihood at :data:`CALIBRATED` steps. Where no validation clip is long enough
-    they stay as they are.
+    One factor for each coordinate on the deviations that grow, of greatest likelihood at
+    :data:`CALIBRATED` steps. Where no validation clip is long enough it stays 1.
 
-    :param predictor: fitted; changed in place.
+    :param predictor: fitted; its caution is changed in place.
     :param data: transitions; those of the validation split are used.
     :param options: frames seen and steps foreseen.
     """
@@ -268,15 +267,15 @@ def calibrate(predictor: FlowPredictor, data: Transitions, options: FitOptions) 
     window = cut(data, rng.choice(starts, min(len(starts), CALIBRATION), replace=False),
                  options.seen, steps)
     asked = [step - 1 for step in CALIBRATED if step <= steps]
-    truth = window.mean[:, options.seen:][:, asked]
     flow, log_caution = predictor.flow, torch.zeros(len(predictor.flow.centre), requires_grad=True)
-    optimizer = torch.optim.Adam([log_caution, flow.log_trust], CALIBRATION_RATE)
+    optimizer = torch.optim.Adam([log_caution], CALIBRATION_RATE)
+    truth, noise = (value[:, options.seen:][:, asked] for value in (
+        window.mean, predictor.noise(window).detach()))
     for _ in range(CALIBRATION_STEPS):
         flow.caution = log_caution.exp()
         means, variances = predictor(window)
-        total = (variances + predictor.noise(window)[:, options.seen:])[:, asked]
+        total = variances[:, asked] + noise
         loss = (total.log() + (means[:, asked] - truth).square() / total).mean()
-        log_caution.grad, flow.log_trust.grad = torch.autograd.grad(
-            loss, (log_caution, flow.log_trust))
+        log_caution.grad, = torch.autograd.grad(loss, log_caution)
         optimizer.step()
     flow.caution = log_caution.exp().detach()
