@@ -99,3 +99,11 @@ def test_a_clock_that_is_set_back_starts_anew(track: DrivenTrack) -> None:
 def test_a_broken_command_is_one_line(track: DrivenTrack) -> None:
     with pytest.raises(UserError, match='not finite; it is left out'):
         track.command(0.0, [np.nan])
+
+
+def test_trust_weighs_what_images_tell(track: DrivenTrack) -> None:
+    track._model.trust = np.full((1, 1), 4.0, np.float32)
+    first = track.see(0.0, seen(0.0, variance=0.01))
+    assert float(first.state.variance[0, 0, 0]) == pytest.approx(0.04)
+    again = track.see(0.1, seen(0.5, variance=0.03))  # 0.04 against 0.12
+    assert value(again) == pytest.approx(0.125)

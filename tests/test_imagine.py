@@ -1,5 +1,6 @@
 """The film, the report's section and the bench, on a short simulated drive and a tiny network."""
 import json
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -128,11 +129,12 @@ def test_the_bench_of_motion_judges_every_case(run: Path, log: Path, tmp_path: P
         'at images': motion.CASES['at images'],
         'between images': motion.CASES['between images'],
         'blind': motion.Case(blind=(0.4, 0.8), asked=lambda time: (time > 0.5) & (time < 0.8))})
-    figures = motion.run(run, [log], [fast])
+    figures = motion.run(run, [log], [fast], [0, 1], FitOptions(2, 4, 2, 2))
     # At an image constant velocity and the flow know what the last image tells, or better.
     assert figures['at images, last image: coordinates'] == pytest.approx(0.0, abs=1e-6)
     assert figures['between images, last image: coordinates'] > 0
-    for case in ('between images', 'blind'):
-        assert figures[f'{case}, driven / constant velocity: coordinates x'] > 0
-        assert np.isfinite(figures[f'{case}, driven: distance'])
-        assert figures[f'{case}, driven: over variance'] > 0
+    for case, seed in product(('between images', 'blind'), (0, 1)):
+        driven = f'{case}, driven, seed {seed}'
+        assert figures[f'{driven} / constant velocity: coordinates x'] > 0
+        assert np.isfinite(figures[f'{driven}: distance'])
+        assert figures[f'{driven}: over variance'] > 0

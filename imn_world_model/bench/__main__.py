@@ -42,6 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--predict', action='store_true',
                         help='errors of imagined frames beside simple rivals; needs --run and '
                              '--data (minutes for each seed)')
+    parser.add_argument('--photographs', type=Path, metavar='DIR',
+                        help='sides of photographed objects that were not seen, imagined by '
+                             'turning those that were (DIR as for --real); needs --run')
     parser.add_argument('--motion', action='store_true',
                         help='the state between, after and without images, by commands and by '
                              'constant velocity; needs --run, --data and --others')
@@ -54,10 +57,11 @@ def main(arguments: list[str] | None = None) -> None:
                         help='for --predict: a log of combinations of actions that --data lacks; '
                              'for --motion: a log of 50 images per second; for --pose: one '
                              'with poses, to judge on')
-    parser.add_argument('--steps', type=int, help='for --predict: steps of fitting')
+    parser.add_argument('--steps', type=int,
+                        help='for --predict, --motion, --photographs: steps of fitting')
     parser.add_argument('--protocols', nargs='+', default=[], metavar='NAME', help='for --real')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2],
-                        help='for --real, --enroll, --predict')
+                        help='for --real, --enroll, --predict, --motion, --photographs')
     parser.add_argument('--preset', default='objects',
                         help='for --real, --enroll')
     parser.add_argument('--set', nargs='+', default=[], metavar='SECTION.KEY=VALUE',
@@ -81,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = device_for(options.accelerator)
     parts = ('winner', 'growth', 'training', 'novelty', 'decode', 'node')
     everything = not (options.real or options.scenes or options.predict or options.motion
-                      or options.pose or options.gpu
+                      or options.photographs or options.pose or options.gpu
                       or any(getattr(options, part) for part in parts))
     figures: dict[str, dict[str, float]] = {}
     if options.gpu:
@@ -99,15 +103,21 @@ def main(arguments: list[str] | None = None) -> None:
         from imn_world_model.bench import enroll
         figures['enroll'] = enroll.run(options.enroll, options.seeds, options.preset, options.set,
                                        options.runs, options.in_a_row, options.accelerator)
-    if options.predict:
-        from imn_world_model.bench import predict
+    if options.predict or options.motion or options.photographs:
         from imn_world_model.prediction.fitting import FitOptions
         fitting = FitOptions() if options.steps is None else FitOptions(options.steps)
+    if options.photographs:
+        from imn_world_model.bench import turning
+        figures['photographs'] = turning.run(options.run, options.photographs, options.seeds,
+                                             fitting)
+    if options.predict:
+        from imn_world_model.bench import predict
         figures['predict'] = predict.run(options.run, options.data, options.others, options.seeds,
                                          fitting, options.out.with_suffix('.png'))
     if options.motion:
         from imn_world_model.bench import motion
-        figures['motion'] = motion.run(options.run, options.data, options.others)
+        figures['motion'] = motion.run(options.run, options.data, options.others, options.seeds,
+                                       fitting)
     if options.pose:
         from imn_world_model.base.shipped import shipped_model
         from imn_world_model.bench import pose

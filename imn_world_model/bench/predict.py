@@ -159,7 +159,7 @@ def draw(curves: dict[str, dict[str, list[Errors]]], path: Path) -> None:
     :param path: of the PNG.
     """
     figure, axes = plt.subplots(2, len(curves), figsize=(6 * len(curves), 8), sharex=True,
-                                sharey='row', squeeze=False)
+                                sharey='row', squeeze=False, layout='constrained')
     for column, (where, named) in enumerate(curves.items()):
         for name, of_seeds in named.items():
             for row, kind in enumerate(('image', 'coordinates')):
@@ -177,8 +177,8 @@ def draw(curves: dict[str, dict[str, list[Errors]]], path: Path) -> None:
         top = max(getattr(one, kind).max() for named in curves.values()
                   for name, of_seeds in named.items() if name != COAST for one in of_seeds)
         axes[row, 0].set_ylim(0, 1.1 * top)            # what flies off is cut
-    axes[0, 0].legend()
-    figure.tight_layout()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside upper center',
+                  ncols=len(COLOURS))
     with atomic_path(path) as scratch:
         figure.savefig(scratch, dpi=100, format='png', metadata=MARK)
     plt.close(figure)

@@ -7,7 +7,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from imn_world_model.model.imn import IndependentModularNetwork
-from imn_world_model.prediction.fitting import Predictor, Window, cut
+from imn_world_model.prediction.fitting import FlowPredictor, Predictor, Window, cut
 from imn_world_model.prediction.transitions import Transitions, decode, pixels
 
 BATCH = 16                              # windows whose pictures are decoded at a time
@@ -58,8 +58,8 @@ def errors(predictor: Predictor, network: IndependentModularNetwork, data: Trans
         means, variances = predictor(given)
         miss = (means - window.mean[:, seen:]).square()
         coordinates.append(miss.sum((2, 3)))
-        if variances is not None:
-            total = variances + window.variance[:, seen:]
+        if variances is not None and isinstance(predictor, FlowPredictor):
+            total = variances + predictor.noise(window)[:, seen:]
             deviation.append((miss / total).mean((2, 3)))
         image.append((pictures(network, window, means) - _truth(network, data, window)
                       ).square().mean((2, 3, 4)))

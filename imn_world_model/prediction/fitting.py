@@ -13,6 +13,7 @@ from imn_world_model.model.imn import IndependentModularNetwork
 from imn_world_model.prediction.flow import GroupFlow
 from imn_world_model.prediction.transitions import (
     TRAIN,
+    VALIDATION,
     Transitions,
     decode,
     pixels,
@@ -24,6 +25,9 @@ MAX_GRADIENT_NORM = 1.0
 FIRST_HORIZON, GROWTH = 5, 0.5
 DECODED = 2                            # pictures of each window that are compared
 WARM_UP = 50                           # steps
+# How far into the future variances are held against errors, on how many windows, and how.
+CALIBRATED = (1, 2, 5, 10, 20)
+CALIBRATION, CALIBRATION_STEPS, CALIBRATION_RATE = 128, 40, 0.1
 
 
 @dataclass(frozen=True)
@@ -117,14 +121,19 @@ class FlowPredictor(nn.Module):
 
     def forward(self, window: Window) -> tuple[Tensor, Tensor]:
         """See :class:`Predictor`."""
-        mean, variance = window.mean[:, 0], window.variance[:, 0]
+        noise = self.noise(window)
+        mean, variance = window.mean[:, 0], noise[:, 0]
         for k in range(1, window.seen):
             mean, variance = self.flow(mean, variance, window.identity, window.action[:, k - 1],
                                        window.seconds[:, k - 1])
-            mean, variance = fuse(mean, variance, window.mean[:, k], window.variance[:, k])
+            mean, variance = fuse(mean, variance, window.mean[:, k], noise[:, k])
         return self.flow.rollout(mean, variance, window.identity,
                                  window.action[:, window.seen - 1:],
                                  window.seconds[:, window.seen - 1:])
+
+    def noise(self, window: Window) -> Tensor:
+        """:return: (B, C + T, m, L), variances of what is new in each image's coordinates."""
+        return window.variance * self.flow.trust
 
 
 def fuse(mean: Tensor, variance: Tensor, seen: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,6 +202,8 @@ def fit(predictor: nn.Module, network: IndependentModularNetwork, data: Transiti
         optimizer.step()
         schedule.step()
         done = step + 1
+        if done == options.steps and isinstance(predictor, FlowPredictor):
+            calibrate(predictor, data, options)
         if done % 25 == 0 or done == options.steps:
             log.append({'step': done, 'horizon': ahead}
                        | {name: value.item() for name, value in terms.items()})
@@ -229,8 +240,42 @@ def _loss(predictor: nn.Module, network: IndependentModularNetwork, data: Transi
         target = network.reduced(seen)
         scale = target.var(0).mean()                  # what differs between frames of the log
         terms['image'] = (shown - target).square().mean() / scale
-    if variances is not None:
-        # The encoder's own variance is part of how far its coordinates lie from predicted ones.
-        total = variances + window.variance[:, window.seen:]
+    if isinstance(predictor, FlowPredictor):
+        # What is new in an image is part of how far its coordinates lie from predicted ones.
+        total = variances + predictor.noise(window)[:, window.seen:]
         terms['spread'] = 0.1 * (total.log() + miss.detach().square() / total).mean()
     return terms
+
+
+def calibrate(predictor: FlowPredictor, data: Transitions, options: FitOptions) -> None:
+    """
+    Set the flow's caution by how errors grow on clips that training did not see.
+
+    One factor for each coordinate on the deviations that grow, of greatest likelihood at
+    :data:`CALIBRATED` steps. Where no validation clip is long enough it stays 1.
+
+    :param predictor: fitted; its caution is changed in place.
+    :param data: transitions; those of the validation split are used.
+    :param options: frames seen and steps foreseen.
+    """
+    longest = int(data.run_length[data.split == VALIDATION].max(initial=0))
+    steps = min(options.horizon, longest - options.seen + 1)
+    if steps < 1:
+        return
+    starts = data.starts(VALIDATION, options.seen + steps - 1)
+    rng = np.random.default_rng(options.seed)
+    window = cut(data, rng.choice(starts, min(len(starts), CALIBRATION), replace=False),
+                 options.seen, steps)
+    asked = [step - 1 for step in CALIBRATED if step <= steps]
+    flow, log_caution = predictor.flow, torch.zeros(len(predictor.flow.centre), requires_grad=True)
+    optimizer = torch.optim.Adam([log_caution], CALIBRATION_RATE)
+    truth, noise = (value[:, options.seen:][:, asked] for value in (
+        window.mean, predictor.noise(window).detach()))
+    for _ in range(CALIBRATION_STEPS):
+        flow.caution = log_caution.exp()
+        means, variances = predictor(window)
+        total = variances[:, asked] + noise
+        loss = (total.log() + (means[:, asked] - truth).square() / total).mean()
+        log_caution.grad, = torch.autograd.grad(loss, log_caution)
+        optimizer.step()
+    flow.caution = log_caution.exp().detach()

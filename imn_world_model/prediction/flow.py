@@ -11,7 +11,11 @@ and the identity stays. Each action held is a one-parameter group: two half step
 action changes nothing, an action and its inverse return, all to the solver's accuracy. The
 variance grows with what is done, never with time alone:
 
-    dv_i / dt = sum_k |a_k| noise_ik(z, j),  noise > 0
+    dv_i / dt = sum_k |a_k| (noise_ik(z, j) + 2 sqrt(v_i) lasting_ik),  noise, lasting > 0
+
+Errors of a rate that come and go add up as variances do, which is the first term. Those that last
+(a field that is wrong here is wrong a little further on, too) add up as deviations do: alone the
+second term makes ``sqrt(v)`` grow in proportion to the way.
 """
 from dataclasses import dataclass
 
@@ -21,8 +25,11 @@ from torch import Tensor, nn
 
 # Of one Runge-Kutta step, seconds; longer ones are divided by the callers.
 MAX_STEP = 0.25
-# A variance rate of about this at the start, per unit of scaled action and second.
+# A variance rate of about this at the start, per unit of scaled action and second; the same of
+# deviations. Through softplus.
 FIRST_NOISE = -4.0
+# Below it a variance is taken for it: the slope of a root at 0 is not finite.
+LEAST_VARIANCE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class GroupFlow(nn.Module):
     centre: Tensor
     spread: Tensor
     action_scale: Tensor
+    caution: Tensor
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
@@ -75,6 +83,12 @@ class GroupFlow(nn.Module):
         nn.init.zeros_(self.fields.bias)
         nn.init.zeros_(self.noises.weight)
         nn.init.constant_(self.noises.bias, FIRST_NOISE)
+        self.lasting = nn.Parameter(torch.full((size, config.num_actions), FIRST_NOISE))
+        # The perception's variances count as many times as this, logarithm: how much of an error
+        # is new in every image differs from how far an image's coordinates may be off.
+        self.log_trust = nn.Parameter(torch.zeros(size))
+        # Factor on deviations that grow, from clips that training did not see.
+        self.register_buffer('caution', torch.ones(size))
         self.register_buffer('centre', torch.zeros(size))
         self.register_buffer('spread', torch.ones(size))
         self.register_buffer('action_scale', torch.ones(config.num_actions))
@@ -91,19 +105,22 @@ class GroupFlow(nn.Module):
         self.spread.copy_(flat.std(0).clamp(min=1e-2))
         self.action_scale.copy_(action.square().mean(0).sqrt().clamp(min=1e-6))
 
-    def rates(self, mean: Tensor, identity: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def trust(self) -> Tensor:
+        """(m, L), factors on the variances that the perception tells of its coordinates."""
+        return self.log_trust.exp().reshape(self.config.num_modules, self.config.num_latents)
+
+    def rates(self, mean: Tensor, identity: Tensor, action: Tensor) -> Tensor:
         """
         What an action does at once.
 
         :param mean: (B, m, L).
         :param identity: (B, n) one-hot.
         :param action: (B, A).
-        :return: rates of the coordinates (B, m, L) per second, and of their variances.
+        :return: rates of the coordinates (B, m, L) per second.
         """
         hidden = self._hidden(mean.flatten(1), self._offset(identity))
-        scaled = action / self.action_scale
-        return (self._moved(hidden, scaled).reshape(mean.shape),
-                self._doubt(hidden, scaled).reshape(mean.shape))
+        return self._moved(hidden, action / self.action_scale).reshape(mean.shape)
 
     def _offset(self, identity: Tensor) -> Tensor:
         """:return: (B, hidden), what the first layer adds for an identity and for the centre."""
@@ -122,15 +139,33 @@ class GroupFlow(nn.Module):
         fields = self.fields(hidden).unflatten(1, (-1, self.config.num_actions))
         return torch.bmm(fields, scaled[:, :, None]).squeeze(2) * self.spread
 
-    def _doubt(self, hidden: Tensor, scaled: Tensor) -> Tensor:
-        """:return: (B, m*L), rates of their variances."""
-        noise = F.softplus(self.noises(hidden)).unflatten(1, (-1, self.config.num_actions))
-        return torch.bmm(noise, scaled.abs()[:, :, None]).squeeze(2) * self.spread.square()
+    def _doubted(self, variance: Tensor, hidden: Tensor, scaled: Tensor, dt: Tensor) -> Tensor:
+        """
+        A step of the variances alone, of Runge-Kutta's fourth order.
+
+        :param variance: (B, m*L).
+        :param hidden: (B, hidden), halfway.
+        :param dt: (B, 1) seconds.
+        :return: (B, m*L), the variances then.
+        """
+        noises = F.softplus(self.noises(hidden)).unflatten(1, (-1, self.config.num_actions))
+        deviation = self.caution * self.spread
+        noise = torch.bmm(noises, scaled.abs()[:, :, None]).squeeze(2) * deviation.square()
+        last = F.linear(scaled.abs(), F.softplus(self.lasting)) * deviation
+
+        def rate(now: Tensor) -> Tensor:
+            return noise + 2 * last * now.clamp(min=LEAST_VARIANCE).sqrt()
+
+        k1 = rate(variance)
+        k2 = rate(variance + dt / 2 * k1)
+        k3 = rate(variance + dt / 2 * k2)
+        k4 = rate(variance + dt * k3)
+        return variance + dt / 6 * (k1 + 2 * (k2 + k3) + k4)
 
     def step(self, mean: Tensor, variance: Tensor, identity: Tensor, action: Tensor,
              seconds: Tensor) -> tuple[Tensor, Tensor]:
         """
-        The flow over a time: a step of Runge-Kutta's fourth order, the midpoint for the variance.
+        The flow over a time: a step of Runge-Kutta's fourth order, noise taken from halfway.
 
         :param mean: (B, m, L).
         :param variance: (B, m, L).
@@ -147,7 +182,7 @@ class GroupFlow(nn.Module):
         k3 = self._moved(middle, scaled)
         k4 = self._moved(self._hidden(place + dt * k3, offset), scaled)
         then = place + dt / 6 * (k1 + 2 * (k2 + k3) + k4)
-        doubt = variance.flatten(1) + dt * self._doubt(middle, scaled)
+        doubt = self._doubted(variance.flatten(1), middle, scaled, dt)
         return then.reshape(mean.shape), doubt.reshape(mean.shape)
 
     def forward(self, mean: Tensor, variance: Tensor, identity: Tensor, action: Tensor,

@@ -82,7 +82,8 @@ def export_dynamics(network: IndependentModularNetwork, flow: GroupFlow, path: P
     sizes = flow.config
     metadata = {'imn_dynamics_version': DYNAMICS_FORMAT, 'weights': weights,
                 'action_names': json.dumps(sizes.action_names),
-                'action_units': json.dumps(sizes.action_units)}
+                'action_units': json.dumps(sizes.action_units),
+                'trust': json.dumps(flow.trust.tolist())}
     move, draw = path.with_suffix(DYNAMICS_SUFFIX), path.with_suffix(PICTURE_SUFFIX)
     rng = np.random.default_rng(0)
     _export(DeployedFlow(flow).eval(), move, MOVE_INPUTS, MOVE_OUTPUTS, metadata,

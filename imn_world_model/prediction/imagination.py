@@ -49,7 +49,8 @@ def world_model_of(run: Run, flow: GroupFlow | None = None) -> WorldModel:
     def draw(*values: np.ndarray) -> np.ndarray:
         return picture(*map(tensor, values)).numpy()
 
-    return WorldModel(perceive, move, draw, flow.config.action_names, flow.config.action_units)
+    return WorldModel(perceive, move, draw, flow.config.action_names, flow.config.action_units,
+                      flow.trust.detach().numpy())
 
 
 def tensor(value: np.ndarray) -> torch.Tensor:

@@ -20,7 +20,7 @@ from imn_world_model.robot.session import ModelError
 
 # Of the two files beside FILE.onnx.
 DYNAMICS_SUFFIX, PICTURE_SUFFIX = '.dynamics.onnx', '.picture.onnx'
-DYNAMICS_FORMAT = '1'
+DYNAMICS_FORMAT = '2'
 MOVE_INPUTS = ('mean', 'variance', 'identity', 'action', 'seconds')
 MOVE_OUTPUTS = ('mean_then', 'variance_then')
 DRAW_INPUTS, DRAW_OUTPUTS = ('mean', 'identity', 'active'), ('picture',)
@@ -105,14 +105,17 @@ class WorldModel:
     :param draw: coordinates to pictures (B, H, W, 3) uint8.
     :param action_names: of the A numbers in an action, such as ``linear.x``.
     :param action_units: of each, such as ``m/s``.
+    :param trust: (m, L) or one for all, factors on the variances that the perception tells: the
+        share of an image's error that is new in it, as far as filtering goes.
     :param gate: probability with which an image that fits the state is accepted.
     """
 
     def __init__(self, perceive: Perceive, move: Move, draw: Draw, action_names: tuple[str, ...],
-                 action_units: tuple[str, ...], gate: float = 0.999) -> None:
+                 action_units: tuple[str, ...], trust: np.ndarray | float = 1.0,
+                 gate: float = 0.999) -> None:
         self._perceive, self._move, self._draw = perceive, move, draw
         self.action_names, self.action_units = action_names, action_units
-        self._gate = gate
+        self.trust, self._gate = np.asarray(trust, np.float32), gate
 
     @classmethod
     def load(cls, path: str | Path, threads: int = 0) -> 'WorldModel':
@@ -132,7 +135,8 @@ class WorldModel:
                 raise ModelError(f'{graph.path} does not belong to {path}; export both anew')
         return cls(model.predict, flow.move, picture.draw,
                    tuple(json.loads(flow.metadata['action_names'])),
-                   tuple(json.loads(flow.metadata['action_units'])))
+                   tuple(json.loads(flow.metadata['action_units'])),
+                   np.array(json.loads(flow.metadata['trust'])))
 
     def observe(self, state: State | None, images: np.ndarray) -> State:
         """
@@ -148,8 +152,8 @@ class WorldModel:
 
     def correct(self, state: State | None, seen: Perceived) -> State:
         """:return: the same as :meth:`observe`, of what a perception has said already."""
-        fresh = State(seen.identity, seen.active, seen.latent_mean, seen.latent_variance,
-                      np.zeros_like(seen.identity))
+        fresh = State(seen.identity, seen.active, seen.latent_mean,
+                      seen.latent_variance * self.trust, np.zeros_like(seen.identity))
         if state is None:
             return fresh
         total = state.variance + fresh.variance
