@@ -182,6 +182,13 @@ def test_matched_counts_a_region_once():
     assert scenes.matched([], [box]) == (0, 0, 1)
 
 
+def test_an_object_that_is_nearly_hidden_is_neither_missed_nor_wrong():
+    box, far = (0.0, 0.0, 10.0, 10.0), (50.0, 0.0, 10.0, 10.0)
+    assert scenes.matched([box], [box], [far]) == (1, 1, 1)
+    assert scenes.matched([box, far], [box], [far]) == (1, 1, 1)
+    assert scenes.matched([box, far, far], [box], [far]) == (1, 2, 1)
+
+
 def log_of(folder: Path, truth: bool) -> Path:
     messages = []
     for number, (picture, boxes) in enumerate(moving()):
@@ -200,5 +207,7 @@ def test_bench_scenes_prints_a_line_for_each_recording(tmp_path, capsys):
     assert figures['several/one recall'] >= 0.9 and figures['several/one precision'] >= 0.9
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and 'true boxes | 12' in lines[2] and '--regions auto' in lines[3]
-    with pytest.raises(UserError, match='holds none of scene'):
+    assert scenes.run(tmp_path / 'several' / 'one') == pytest.approx(
+        {key: value for key, value in figures.items() if 'several/one' in key}, abs=50)
+    with pytest.raises(UserError, match='is no recording and holds none of scene'):
         scenes.run(tmp_path / 'several')
