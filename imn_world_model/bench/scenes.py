@@ -4,10 +4,10 @@ Where objects are, found without a model, against true boxes; a line for each re
 The folder is a recording, such as ``simulate --objects 3`` makes, or holds ``scene`` (one object
 before a background that moves), ``several`` (some) and ``tools`` (a still table), or some of them;
 in each, recordings with a topic ``/ground_truth`` of JSON strings (``box``, or ``objects`` with a
-``box`` each: x, y, width, height in pixels). Objects less than :data:`SEEN` of which is ``visible``
-need not be found, and may be. Without true boxes, as in ``tools``, regions are compared with those
-of ``--regions auto``, which knows the whole recording. Every recording is seen once, from its
-start, as a robot would.
+``box`` each: x, y, width, height in pixels). An object less than :data:`SEEN` of which is
+``visible`` need not be found, and may be. Without true boxes, as in ``tools``, regions are
+compared with those of ``--regions auto``, which knows the whole recording. Every recording is
+seen once, from its start, as a robot would.
 """
 import time
 from collections.abc import Sequence
