@@ -27,10 +27,12 @@ COLOURS, SAME = 8, 0.4
 SURROUNDED, SMALLEST = 0.5, 0.002
 # Least side in pixels; least share of the clearest thing's evidence; how many.
 NARROW, CLEAR, MOST = 3, 0.03, 8
-# The picture is of this kind when things are so far from the background's colours (median), and
-# this share of them is of pure colours: so far from grey, with so little spread (median). Things
-# that fill less than this share of the picture do not tell: they may be marks on something pale.
-FAR, SHARE, PURE, SPREAD = 9.0, 0.8, 0.4, 0.11
+# The picture is of this kind when the rim's colours vary by so little, when things are so far from
+# them (median), and when this share of the things is of pure colours: so far from grey, with a
+# spread (median) of this share of it. Things that fill less than this share of the picture do not
+# tell: they may be marks on something pale.
+EVEN, FAR, SHARE = 0.025, 9.0, 0.7
+PURE, SPREAD = 0.4, 0.1
 FILLED = 0.015
 # Two axes of colour and the mean, of logarithms of red, green and blue.
 _AXES = np.array([[1 / 2 ** 0.5, -1 / 2 ** 0.5, 0.0], [1 / 6 ** 0.5, 1 / 6 ** 0.5, -2 / 6 ** 0.5],
@@ -61,7 +63,8 @@ def coloured_things(picture: np.ndarray) -> Things:
     if min(picture.shape[:2]) <= 2 * RIM:
         return Things([], None)
     colour = cv2.transform(cv2.LUT(cv2.medianBlur(picture, 3), _LOGARITHM), _AXES)
-    away = np.asarray(cv2.GaussianBlur(_from_rim(colour), (0, 0), 0.7), np.float32)
+    off, variation = _from_rim(np.asarray(colour, np.float32))
+    away = np.asarray(cv2.GaussianBlur(off, (0, 0), 0.7), np.float32)
     thing = cv2.morphologyEx((away > APART).astype(np.uint8), cv2.MORPH_OPEN, _SPECK) > 0
     if thing.sum() < SMALLEST * thing.size:
         return Things([], None)
@@ -70,12 +73,18 @@ def coloured_things(picture: np.ndarray) -> Things:
     kind[thing] = _kinds(axes[thing]) + 1
     masks = _clearest(_parts(kind), away)
     pure = sum(mask.sum() for mask in masks if _is_pure(axes[mask]))
-    plain = bool(np.median(away[thing]) >= FAR and pure >= SHARE * sum(map(np.sum, masks)) > 0)
+    plain = bool(variation <= EVEN and np.median(away[thing]) >= FAR
+                 and pure >= SHARE * sum(map(np.sum, masks)) > 0)
     return Things(masks, plain if not plain or thing.mean() >= FILLED else None)
 
 
-def _from_rim(colour: np.ndarray) -> np.ndarray:
-    """:return: (h, w) float32, standard deviations from the nearest colour of the rim."""
+def _from_rim(colour: np.ndarray) -> tuple[np.ndarray, float]:
+    """
+    Compare with the rim.
+
+    :return: (h, w) float32, standard deviations from the nearest of its colours; by how much these
+        vary, in logarithms.
+    """
     height, width = colour.shape[:2]
     inner = np.zeros((height, width), bool)
     inner[RIM:-RIM, RIM:-RIM] = True
@@ -84,6 +93,7 @@ def _from_rim(colour: np.ndarray) -> np.ndarray:
     unknown = np.zeros((len(rim), 1), np.int32)
     _, which, found = cv2.kmeans(rim, min(RIM_COLOURS, len(rim)), unknown, (3, 12, 0.01), 1,
                                  cv2.KMEANS_PP_CENTERS)
+    variation = np.linalg.norm((rim - found[which[:, 0]])[:, :2], axis=1).mean()
     nearest = np.full((height, width), np.inf, np.float32)
     for k, centre in enumerate(np.asarray(found, np.float64)):
         own = rim[which[:, 0] == k]
@@ -93,7 +103,7 @@ def _from_rim(colour: np.ndarray) -> np.ndarray:
             map_to: np.ndarray = np.column_stack((whiten, -whiten @ centre))
             off = np.asarray(cv2.transform(colour, map_to.astype(np.float64)), np.float32)
             nearest = np.minimum(nearest, (off * off).sum(-1))
-    return np.sqrt(nearest)
+    return np.sqrt(nearest), float(variation)
 
 
 def _kinds(colour: np.ndarray) -> np.ndarray:
@@ -127,7 +137,7 @@ def _is_pure(colour: np.ndarray) -> bool:
     """:return: whether a thing's colours (K, 2) are one, and not grey."""
     middle = np.median(colour, axis=0)
     spread = np.median(np.linalg.norm(colour - middle, axis=1))
-    return bool(np.linalg.norm(middle) >= PURE and spread <= SPREAD)
+    return bool(PURE <= np.linalg.norm(middle) >= spread / SPREAD)
 
 
 def _parts(kind: np.ndarray) -> list[np.ndarray]:
