@@ -40,16 +40,10 @@ def run(folder: Path) -> dict[str, float]:
     :return: figure -> value.
     :raises UserError: for a folder without recordings.
     """
-    recordings = [path for name in FOLDERS for path in sorted((folder / name).glob('*'))]
-    if not recordings and (folder / 'metadata.yaml').is_file():
-        recordings = [folder.resolve()]
-    if not recordings:
-        raise UserError(f'{folder} is no recording and holds none of {", ".join(FOLDERS)} with '
-                        'recordings in them')
     print('| recording | pictures | recall | precision | all objects of a picture right '
           '| milliseconds |\n|---|---|---|---|---|---|', flush=True)
     figures: dict[str, float] = {}
-    for path in recordings:
+    for path in recordings(folder):
         name = f'{path.parent.name}/{path.name}'
         for source in find_sources([path]):
             found, milliseconds = regions_of(source)
@@ -65,6 +59,17 @@ def run(folder: Path) -> dict[str, float]:
             print(f'| {name}, {against} | {len(counts)} | {hits / there:.3f} '
                   f'| {hits / answered:.3f} | {right:.3f} | {milliseconds:.1f} |', flush=True)
     return figures
+
+
+def recordings(folder: Path) -> list[Path]:
+    """:return: the recordings in a folder, or the recording that it is."""
+    found = [path for name in FOLDERS for path in sorted((folder / name).glob('*'))]
+    if not found and (folder / 'metadata.yaml').is_file():
+        found = [folder.resolve()]
+    if not found:
+        raise UserError(f'{folder} is no recording and holds none of {", ".join(FOLDERS)} with '
+                        'recordings in them')
+    return found
 
 
 def regions_of(source: Source) -> tuple[dict[int, list[Box]], float]:
