@@ -1,5 +1,5 @@
 """
-The outline of an object in one picture: around what moved, or by the colours of the picture's rim.
+The outlines of objects in one picture: around what moved, or by the colours of the picture's rim.
 
 Needs neither torch nor ROS.
 """
@@ -9,7 +9,7 @@ import numpy as np
 # Pixels: specks that are left out; about all that may be an object, from which the background's
 # colours are learnt.
 SPECK, AROUND = 3, 12
-GRABCUT_ROUNDS = 2
+GRABCUT_ROUNDS = 1
 # An outline of less than this share of what moved is none.
 LEAST_OUTLINE = 0.2
 # Colours of the rim, its width in pixels, their least share and least variance (squared levels).
@@ -20,32 +20,46 @@ LEAST_DISTANCE = 1.0
 SPREAD, MIDDLE = 0.45, 0.55
 
 
-def outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray) -> np.ndarray:
+def outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray, trusted: bool) -> np.ndarray:
     """
-    Draw the outline of what differs.
+    Draw the outlines of what differs, each with the colours about it.
 
     :param picture: (h, w, 3) uint8.
     :param seed: (h, w) bool, what probably is an object.
     :param near: (h, w) bool, beyond which there certainly is none.
+    :param trusted: whether what differs is an object even where its colours are those about it.
     :return: (h, w) bool.
     """
+    found = np.zeros(seed.shape, bool)
+    count, place, stats, _ = cv2.connectedComponentsWithStats(near.astype(np.uint8))
+    for k in range(1, count):
+        x, y, width, height = (int(value) for value in stats[k, :4])
+        part = (slice(max(0, y - AROUND), y + height + AROUND),
+                slice(max(0, x - AROUND), x + width + AROUND))
+        own = place[part] == k
+        found[part] |= _one_outline(picture[part], seed[part] & own, own, trusted)
+    return found
+
+
+def _one_outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray, trusted: bool
+                 ) -> np.ndarray:
+    """:return: (h, w) bool, the outline in the part of a picture about an object."""
     if not seed.any() or seed.all():
         return np.zeros(seed.shape, bool)
     kind = np.where(seed, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     kind[~near] = cv2.GC_BGD
-    x, y, width, height = cv2.boundingRect(near.astype(np.uint8))
-    part = (slice(max(0, y - AROUND), y + height + AROUND),
-            slice(max(0, x - AROUND), x + width + AROUND))
-    whole, kind = np.zeros(seed.shape, np.uint8), np.ascontiguousarray(kind[part])
     cv2.setRNGSeed(0)
     try:
-        cv2.grabCut(np.ascontiguousarray(picture[part]), kind, (0, 0, 0, 0), np.zeros((1, 65)),
+        cv2.grabCut(np.ascontiguousarray(picture), kind, (0, 0, 0, 0), np.zeros((1, 65)),
                     np.zeros((1, 65)), GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
     except cv2.error:                                 # one colour only
         return seed
-    whole[part] = (kind == cv2.GC_FGD) | (kind == cv2.GC_PR_FGD)
-    found = cv2.morphologyEx(whole, cv2.MORPH_OPEN, np.ones((SPECK, SPECK), np.uint8))
-    return found > 0 if found.sum() >= LEAST_OUTLINE * seed.sum() else seed
+    drawn = ((kind == cv2.GC_FGD) | (kind == cv2.GC_PR_FGD)) & near
+    found = cv2.morphologyEx(drawn.astype(np.uint8), cv2.MORPH_OPEN,
+                             np.ones((SPECK, SPECK), np.uint8))
+    if found.sum() >= LEAST_OUTLINE * seed.sum():
+        return found > 0
+    return seed if trusted else np.zeros(seed.shape, bool)
 
 
 def by_rim(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -55,6 +55,7 @@ class Background:
     :param free: (h, w) float32, the same of pictures without an object there.
     :param objects: (h, w) uint8, 255 where the past has seen nothing but objects.
     :param proven: (h, w) uint8, as of the newest kept picture.
+    :param rest: whether the camera stands still.
     """
 
     level: np.ndarray
@@ -63,6 +64,7 @@ class Background:
     free: np.ndarray
     objects: np.ndarray
     proven: np.ndarray
+    rest: bool
 
 
 def laid_over(past: list[Kept]) -> Background:
@@ -112,7 +114,7 @@ def laid_over(past: list[Kept]) -> Background:
     deviation = (deviation * free).sum(0) / np.maximum(free.sum(0), 1e-6)
     open_to_view = (near * (weight > COVERED)).sum(0)
     return Background(mean, known, deviation, open_to_view, hidden.astype(np.uint8) * 255,
-                      past[-1].proven)
+                      past[-1].proven, rest)
 
 
 def shift(place: np.ndarray, width: int, height: int) -> float:

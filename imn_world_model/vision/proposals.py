@@ -47,8 +47,9 @@ PROVEN = 0.25
 GAP, BEYOND = 5, 7
 # An outline is drawn anew when more than this share of what differs is not the same.
 SETTLED = 0.05
-# Objects: least share of the picture, least share of the clearest one's evidence, how many.
-SMALLEST, CLEAR, MOST = 0.002, 0.15, 8
+# Objects: least share of the picture, least share of the clearest one's evidence before a camera
+# at rest (where light and shadow differ, too) and before one that moves, how many.
+SMALLEST, CLEAR, FAINT, MOST = 0.002, 0.15, 0.05, 8
 # Flow is sampled at every so many pixels; a similarity explains it to within a pixel.
 FLOW_STEP, FLOW_ERROR = 8, 1.0
 # Colours are asked whether they alone tell at the first so many pictures of a place, and then
@@ -91,7 +92,12 @@ class Proposals:
         found = self._outline(picture, seed, near, place)
         if place is None or self._has_changed(found, place):
             self._keep(picture, found, self._proven(found, excess, place), place)
-        return _objects(found, excess, rgb.shape[1] / sides[0], rgb.shape[0] / sides[1])
+        return _objects(found, excess, FAINT if self._moves() else CLEAR,
+                        rgb.shape[1] / sides[0], rgb.shape[0] / sides[1])
+
+    def _moves(self) -> bool:
+        """:return: whether a background is known, and moves: what differs from it is near."""
+        return self._background is not None and not self._background.rest
 
     def _colours_tell(self, picture: np.ndarray) -> Things | None:
         """:return: what colours alone find; ``None`` where they alone do not do."""
@@ -170,7 +176,7 @@ class Proposals:
             differs = (seed ^ kept).sum() > SETTLED * (seed | kept).sum()
             if not differs and shift(at @ np.linalg.inv(before), width, height) < 1.0:
                 return found
-        found = outline(picture, seed, near)
+        found = outline(picture, seed, near, self._moves())
         self._drawn = at, seed, found
         return found
 
@@ -208,7 +214,8 @@ class Proposals:
             self._drawn = np.eye(3), *self._drawn[1:]
 
 
-def _objects(found: np.ndarray, excess: np.ndarray, across: float, down: float) -> list[Region]:
+def _objects(found: np.ndarray, excess: np.ndarray, clear: float, across: float, down: float
+             ) -> list[Region]:
     """:return: connected parts as regions of a picture so many times as large."""
     count, label, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8))
     evidence = np.bincount(label.ravel(), excess.ravel(), minlength=count)
@@ -216,7 +223,7 @@ def _objects(found: np.ndarray, excess: np.ndarray, across: float, down: float) 
     evidence[stats[:, cv2.CC_STAT_AREA] < SMALLEST * found.size] = 0.0
     regions = []
     for k in np.argsort(-evidence, kind='stable')[:MOST]:
-        if evidence[k] <= 0 or evidence[k] < CLEAR * evidence.max():
+        if evidence[k] <= 0 or evidence[k] < clear * evidence.max():
             break
         regions.append(_region(label == k, across, down))
     return regions
