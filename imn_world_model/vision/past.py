@@ -14,7 +14,7 @@ import numpy as np
 # Pictures of the past that are kept; more cost time and know a little more.
 KEPT = 8
 # Grey levels that light and noise may change; levels beyond which a deviation is not counted.
-SAME, WILD = 12.0, 20.0
+SAME, WILD = 12.0, np.uint8(20)
 # Weight of a kept picture where an object was in it.
 COVERED = 0.15
 # The same where the object is proven, before a camera at rest: its place is not its ground.
@@ -23,6 +23,8 @@ COVERED_FOR_SURE = 0.02
 MOVED = 0.02
 # Light is compared at every so many pixels.
 SPARSE = 3
+# By the difference in grey levels.
+_LIKENESS = np.exp(-(np.arange(256, dtype=np.float32) / np.float32(SAME)) ** 2)
 
 
 @dataclass
@@ -75,14 +77,14 @@ def laid_over(past: list[Kept]) -> Background:
     """
     picture = past[-1].picture
     height, width = picture.shape[:2]
-    level = np.empty((len(past), height, width, 3), np.float32)
+    level = np.empty((len(past), height, width, 3), np.uint8)
     weight = np.empty((len(past), height, width), np.float32)
     rest = all(shift(each.place, width, height) < MOVED * width for each in past)
     covered_always = np.ones((height, width), bool)
     for k, each in enumerate(past):
         moved = displaced(each.picture, each.place)
         seen = displaced(np.full((height, width), 255, np.uint8), each.place) == 255
-        level[k] = moved * gain(picture, moved, seen)
+        level[k] = cv2.multiply(moved, np.append(gain(picture, moved, seen), 0.0))
         covered = displaced(each.objects, each.place) > 0
         covered_always &= covered | ~seen
         weight[k] = np.where(seen, np.where(covered, COVERED, each.weight), 0.0)
@@ -103,13 +105,16 @@ def laid_over(past: list[Kept]) -> Background:
     chosen = np.take_along_axis(level, best[None, ..., None].astype(np.intp), 0)[0]
     near = np.stack([likeness(each, chosen) for each in level]) * weight
     known = near.sum(0)
-    mean = np.einsum('kyx,kyxc->yxc', near, level) / np.maximum(known, 1e-6)[..., None]
+    mean = np.zeros((height, width, 3), np.float32)
+    for each, share_of_it in zip(level, near):
+        mean += cv2.multiply(cv2.merge([share_of_it] * 3), each, dtype=cv2.CV_32F)
+    mean /= np.maximum(known, 1e-6)[..., None]
     hidden = covered_always & (known > 0) & rest
     if len(past) == KEPT:
         # So much has moved meanwhile: what never did is no object.
         hidden &= past[-1].proven > 0
-    mean = mean.astype(np.float32)
-    deviation = np.stack([most(cv2.absdiff(each, mean)).clip(0.0, WILD) for each in level])
+    whole = np.rint(mean).astype(np.uint8)
+    deviation = np.stack([np.minimum(most(cv2.absdiff(each, whole)), WILD) for each in level])
     free = np.where(weight > COVERED, weight, 0.0)
     deviation = (deviation * free).sum(0) / np.maximum(free.sum(0), 1e-6)
     open_to_view = (near * (weight > COVERED)).sum(0)
@@ -144,6 +149,5 @@ def most(values: np.ndarray) -> np.ndarray:
 
 
 def likeness(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """:return: (h, w) float32 in [0, 1], how much two pictures (h, w, 3) are the same."""
-    difference = most(cv2.absdiff(one, other))
-    return np.exp(-(difference / np.float32(SAME)) ** 2)
+    """:return: (h, w) float32 in [0, 1], how much two pictures (h, w, 3) uint8 are the same."""
+    return np.asarray(cv2.LUT(most(cv2.absdiff(one, other)), _LIKENESS))
