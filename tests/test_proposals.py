@@ -11,8 +11,9 @@ from imn_world_model.base.errors import UserError
 from imn_world_model.bench import scenes
 from imn_world_model.learning.photographs import texture
 from imn_world_model.vision import proposals as proposals_file
+from imn_world_model.vision.outlines import outline
 from imn_world_model.vision.overlaps import overlap
-from imn_world_model.vision.proposals import LOOK_SIDE, Proposals, outline
+from imn_world_model.vision.proposals import LOOK_SIDE, Proposals
 from imn_world_model.vision.regions import Box
 
 WIDTH, HEIGHT = 320, 240
@@ -142,6 +143,35 @@ def test_outlines_are_drawn_anew_only_when_something_moved(monkeypatch):
     assert counts[10] == 11                           # each moved
     assert counts[34] <= 13                           # at rest
     assert counts[39] - counts[34] == 5
+
+
+def test_each_outline_is_drawn_with_the_colours_about_it():
+    picture = np.full((120, 160, 3), (60, 120, 60), np.uint8)
+    picture[:, 80:] = RED
+    boxes = (20, 40, 30, 30), (110, 40, 30, 30)
+    for (x, y, width, height), colour in zip(boxes, (RED, (60, 120, 60))):
+        picture[y:y + height, x:x + width] = colour
+    noise = np.random.default_rng(0).normal(0, 3, picture.shape)
+    picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
+    seed, near = np.zeros((2, 120, 160), bool)
+    for x, y, width, height in boxes:
+        seed[y - 2:y + height + 2, x + 6:x + width] = True        # not quite where it is
+        near[y - 9:y + height + 9, x - 9:x + width + 9] = True
+    found = outline(picture, seed, near, trusted=False)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8))
+    assert count == 3
+    for box in boxes:
+        assert max(overlap(tuple(part), box) for part in stats[1:, :4]) > 0.9
+
+
+def test_what_differs_and_looks_like_what_is_about_it_counts_where_it_is_trusted():
+    noise = np.random.default_rng(0).normal(0, 2, (120, 160, 3))
+    picture = np.clip(60 + noise, 0, 255).astype(np.uint8)
+    seed, near = np.zeros((2, 120, 160), bool)
+    seed[50:70, 60:80], near[43:77, 53:87] = True, True
+    picture[55:57, 60:80] = 250                       # too thin for a thing
+    assert not outline(picture, seed, near, trusted=False).any()
+    assert (outline(picture, seed, near, trusted=True) == seed).all()
 
 
 def test_nothing_is_found_once_the_thing_has_gone_even_in_other_light():
