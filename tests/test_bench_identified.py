@@ -15,11 +15,11 @@ from imn_world_model.robot.inference import ImnModel
 BOX = (10.0, 10.0, 40.0, 40.0)
 
 
-def log_of(folder: Path, names: list[str]) -> Path:
-    """:return: a recording of two things with these names that move, 2 Hz."""
+def log_of(folder: Path, names: list[str], pause: int = 0) -> Path:
+    """:return: a recording of two things with these names that move, 2 Hz, seconds in between."""
     messages = []
     for number, (picture, boxes) in enumerate(moving()):
-        stamp = 10 ** 9 + number * 5 * 10 ** 8
+        stamp = 10 ** 9 + number * 5 * 10 ** 8 + (number > 5) * pause * 10 ** 9
         messages.append(('/camera/image', COMPRESSED, stamp, compressed(picture, stamp)))
         told = {'stamp': stamp, 'objects': [{'object': name, 'box': box}
                                             for name, box in zip(names, boxes)]}
@@ -71,6 +71,18 @@ def test_an_object_that_gets_another_track_has_switched(tiny_model, tmp_path):
     # One that is away for a picture is a new one.
     truth[stamps[5]] = []
     assert identified.follow(source, truth, model, identified.in_true_boxes).switches == 0
+
+
+@pytest.mark.parametrize(('pause', 'switches'), [(0, 2), (5, 0)])
+def test_after_a_pause_objects_are_new_ones(tiny_model, tmp_path, pause, switches):
+    model = ImnModel(tiny_model, ['cpu'])
+    source, = find_sources([log_of(tmp_path / 'one', list(model.labels[:2]), pause)])
+    truth = identified.named_boxes(source)
+    for stamp in sorted(truth)[6:]:
+        truth[stamp] = [(name, box) for (name, _), (_, box) in zip(
+            truth[stamp], reversed(truth[stamp]))]
+    found = identified.follow(source, truth, model, identified.in_true_boxes)
+    assert (found.found, found.switches) == (24, switches)
 
 
 def test_each_box_is_for_one_object():

@@ -24,6 +24,8 @@ from imn_world_model.vision.regions import Box, Region, cut
 
 # What names an object in ground truth.
 NAMES = ('object', 'shape')
+# Nanoseconds without a picture after which an object is a new one.
+PAUSE = 1_500_000_000
 
 Objects = list[tuple[str, Box]]
 Finder = Callable[[np.ndarray, Objects], list[Region]]
@@ -108,8 +110,11 @@ def follow(source: Source, truth: dict[int, Objects], model: ImnModel, find: Fin
     :param model: that answers.
     :param find: from a picture and what is there to regions.
     """
-    follower, count, last = Follower(), Count(), dict[str, int]()
+    follower, count, last, before = Follower(), Count(), dict[str, int](), 0
     for frame in read_frames(source, TOPICS, None, SourceReport()):
+        if frame.stamp - before > PAUSE:
+            last = {}
+        before = frame.stamp
         there, rgb = truth.get(frame.stamp, []), frame.load(None)
         regions = find(rgb, there)
         boxes = [region.box for region in regions]
