@@ -157,21 +157,21 @@ def test_each_outline_is_drawn_with_the_colours_about_it():
     for x, y, width, height in boxes:
         seed[y - 2:y + height + 2, x + 6:x + width] = True        # not quite where it is
         near[y - 9:y + height + 9, x - 9:x + width + 9] = True
-    found = outline(picture, seed, near, trusted=False)
+    found = outline(picture, seed, near, each=True)
     count, _, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8))
     assert count == 3
     for box in boxes:
         assert max(overlap(tuple(part), box) for part in stats[1:, :4]) > 0.9
 
 
-def test_what_differs_and_looks_like_what_is_about_it_counts_where_it_is_trusted():
+def test_what_differs_and_looks_like_what_is_about_it_counts_as_it_is():
     noise = np.random.default_rng(0).normal(0, 2, (120, 160, 3))
     picture = np.clip(60 + noise, 0, 255).astype(np.uint8)
     seed, near = np.zeros((2, 120, 160), bool)
     seed[50:70, 60:80], near[43:77, 53:87] = True, True
     picture[55:57, 60:80] = 250                       # too thin for a thing
-    assert not outline(picture, seed, near, trusted=False).any()
-    assert (outline(picture, seed, near, trusted=True) == seed).all()
+    for each in (False, True):
+        assert (outline(picture, seed, near, each) == seed).all()
 
 
 def test_nothing_is_found_once_the_thing_has_gone_even_in_other_light():

@@ -20,30 +20,31 @@ LEAST_DISTANCE = 1.0
 SPREAD, MIDDLE = 0.45, 0.55
 
 
-def outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray, trusted: bool) -> np.ndarray:
+def outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray, each: bool) -> np.ndarray:
     """
-    Draw the outlines of what differs, each with the colours about it.
+    Draw the outlines of what differs.
 
     :param picture: (h, w, 3) uint8.
     :param seed: (h, w) bool, what probably is an object.
     :param near: (h, w) bool, beyond which there certainly is none.
-    :param trusted: whether what differs is an object even where its colours are those about it.
+    :param each: whether each part of it is drawn by itself, with the colours about it: an object
+        may look like the background elsewhere. Else all are drawn with the same colours, and what
+        light and shadow changed here and there is told by its like.
     :return: (h, w) bool.
     """
     found = np.zeros(seed.shape, bool)
     count, place, stats, _ = cv2.connectedComponentsWithStats(near.astype(np.uint8))
-    for k in range(1, count):
-        x, y, width, height = (int(value) for value in stats[k, :4])
+    parts = ([(place == k, stats[k, :4]) for k in range(1, count)] if each
+             else [(near, cv2.boundingRect(near.astype(np.uint8)))])
+    for own, (x, y, width, height) in parts:
         part = (slice(max(0, y - AROUND), y + height + AROUND),
                 slice(max(0, x - AROUND), x + width + AROUND))
-        own = place[part] == k
-        found[part] |= _one_outline(picture[part], seed[part] & own, own, trusted)
+        found[part] |= _one_outline(picture[part], seed[part] & own[part], own[part])
     return found
 
 
-def _one_outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray, trusted: bool
-                 ) -> np.ndarray:
-    """:return: (h, w) bool, the outline in the part of a picture about an object."""
+def _one_outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """:return: (h, w) bool, the outline; what differs where its colours are those about it."""
     if not seed.any() or seed.all():
         return np.zeros(seed.shape, bool)
     kind = np.where(seed, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
@@ -57,9 +58,7 @@ def _one_outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray, truste
     drawn = ((kind == cv2.GC_FGD) | (kind == cv2.GC_PR_FGD)) & near
     found = cv2.morphologyEx(drawn.astype(np.uint8), cv2.MORPH_OPEN,
                              np.ones((SPECK, SPECK), np.uint8))
-    if found.sum() >= LEAST_OUTLINE * seed.sum():
-        return found > 0
-    return seed if trusted else np.zeros(seed.shape, bool)
+    return found > 0 if found.sum() >= LEAST_OUTLINE * seed.sum() else seed
 
 
 def by_rim(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
