@@ -83,29 +83,54 @@ def test_group_listens_to_features_that_were_given() -> None:
     features, clip, signature, truth = world(5, 8)
     nothing = np.random.default_rng(1).normal(size=signature.shape)
     nothing /= np.linalg.norm(nothing, axis=1, keepdims=True)
-    alone, told = (adjusted_rand_score(truth, group(nothing[clip], clip, nothing, 5, given))
-                   for given in (None, features))
-    assert alone < 0.2 and told > 0.6
+    alone, told, twice = (adjusted_rand_score(truth, group(nothing[clip], clip, nothing, 5, given))
+                          for given in ([], [features], [nothing[clip], features]))
+    assert alone < 0.2 and told > 0.6 and 0.2 < twice < told
 
 
-@pytest.mark.parametrize('turned', [False, True])
-def test_pixels_are_heard_in_grouping_only_where_objects_lie_the_same_way(
-        monkeypatch: pytest.MonkeyPatch, turned: bool) -> None:
-    config = override(preset('objects32'), ['model.num_identities=2'])
+@pytest.mark.parametrize(('name', 'settings', 'widths'), [
+    ('objects32', [], [100]),
+    ('objects32', ['model.background=keep', 'model.turn=keep'], []),
+    ('objects_pretrained32', ['model.input_size=32'], [1280, 100])])
+def test_grouping_hears_outlines_of_objects_alone_and_frozen_features(
+        monkeypatch: pytest.MonkeyPatch, name: str, settings: list[str],
+        widths: list[int]) -> None:
+    config = override(preset(name), ['model.num_identities=2', *settings])
     images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3)).astype(np.uint8)
-    discoverer = Discoverer(config, images, np.arange(8) // 2, None, {}, False)
-    heard: list[np.ndarray | None] = []
+    names = np.array([7, 3, 7, 3, 5, 5, 7, 3])
+    monkeypatch.setattr('imn_world_model.learning.discovery.FRAMES_LOOKED_AT', 2)
+    discoverer = Discoverer(config, images, names, None, {}, False)
+    heard: list[np.ndarray] = []
 
     def listen(features: np.ndarray, clip: np.ndarray, signature: np.ndarray, count: int,
-               given: np.ndarray | None) -> np.ndarray:
-        heard.append(given)
-        return np.arange(4) % 2
+               given: list[np.ndarray]) -> np.ndarray:
+        assert (np.array([3, 5, 7])[clip] == [7, 3, 5, 5, 7, 3]).all()  # two frames of each
+        heard.extend(given)
+        return np.arange(3) % 2
 
     def learnt(*_: object) -> tuple[Recognizer, torch.Tensor]:
         return (Recognizer(config.model).eval(),
-                torch.nn.functional.normalize(torch.randn(4, config.model.signature_size), dim=1))
+                torch.nn.functional.normalize(torch.randn(3, config.model.signature_size), dim=1))
     monkeypatch.setattr('imn_world_model.learning.discovery.group', listen)
     monkeypatch.setattr(discoverer, '_learn', learnt)
-    monkeypatch.setattr(discoverer, '_trial', lambda: (turned, 0.0))
-    assert discoverer.run().turned == turned
-    assert (heard[0] is not None) == turned
+    monkeypatch.setattr(discoverer, '_trial', lambda: (False, 0.0))
+    discoverer.run()
+    assert [each.shape for each in heard] == [(6, width) for width in widths]
+
+
+def test_small_groups_are_of_one_object_and_large_ones_of_one_kind() -> None:
+    """Confusion tells objects, and of which kind they are wrongly; what was given tells kinds."""
+    rng = np.random.default_rng(0)
+    thing = np.repeat(np.arange(24), 2)                                  # two clips each
+    kind, other = thing % 3, thing // 8
+    clip = np.repeat(np.arange(48), 3)
+
+    def unit(value: np.ndarray) -> np.ndarray:
+        return value / np.linalg.norm(value, axis=-1, keepdims=True)
+    objects = rng.normal(size=(24, 32)) + 1.5 * rng.normal(size=(3, 32))[np.arange(24) // 8]
+    signature = unit(objects[thing] + 0.1 * rng.normal(size=(48, 32)))
+    features = unit(signature[clip] + 0.1 * rng.normal(size=(144, 32)))
+    given = unit(rng.normal(size=(3, 32))[kind] + 1.2 * rng.normal(size=(48, 32)))[clip]
+    assert adjusted_rand_score(thing, group(features, clip, signature, 24, [given])) > 0.95
+    assert adjusted_rand_score(kind, group(features, clip, signature, 3, [given])) > 0.8
+    assert same_groups(group(features, clip, signature, 3), other)

@@ -63,7 +63,7 @@ def test_frozen_recognizer_keeps_its_features_while_the_rest_trains() -> None:
 
 
 def test_more_features_than_a_matrix_holds_are_refused() -> None:
-    with pytest.raises(UserError, match='are 178 together, more than the 100'):
+    with pytest.raises(UserError, match='are 278 together, more than the 100'):
         Recognizer(replace(MODEL, matrix_size=10))
 
 
@@ -87,7 +87,8 @@ def test_what_stands_out_is_weighed_and_the_rim_is_not() -> None:
 @pytest.mark.parametrize('kind', ['conv', 'efficientnet_lite0'])
 def test_recognizer_sees_the_input_and_modules_see_it_reduced(kind: str) -> None:
     torch.manual_seed(0)
-    model = replace(MODEL, recognizer=kind, input_size=128, recognizer_components=0)
+    model = replace(MODEL, recognizer=kind, input_size=128, recognizer_components=0,
+                    recognizer_outlines=0)
     network = IndependentModularNetwork(model, preset('objects').loss).eval()
     recognizer = network.recognizer
     assert recognizer is not None
@@ -108,27 +109,27 @@ def test_input_that_is_no_multiple_of_the_picture_is_refused() -> None:
         replace(MODEL, input_size=100)
 
 
-def test_principal_components_are_of_even_size_and_uncorrelated() -> None:
+def test_half_of_a_comparison_is_by_what_was_learnt() -> None:
     torch.manual_seed(0)
-    recognizer = Recognizer(MODEL)
-    weight = torch.rand(3, 3 * 64 * 64) * torch.tensor([1.0, 0.5, 0.2])[:, None]
-    images = (torch.randn(200, 3) @ weight * 0.05 + 0.4).clamp(0, 1).view(200, 3, 64, 64)
-    recognizer.fit(images)
-    raw = (recognizer._reduced(images) - recognizer.small_mean) @ recognizer.small_axes.T
-    covariance = raw[:, :2].T @ raw[:, :2] / 199
-    torch.testing.assert_close(covariance, torch.eye(2), atol=0.02, rtol=0)
-    given = recognizer.given(images)
-    assert given is not None and given.shape == (200, MODEL.recognizer_components)
-    features = recognizer.eval().features(images[:4])
-    torch.testing.assert_close(features.norm(dim=1), torch.ones(4))
-    # Half of a comparison is by what was learnt, half by the components.
-    torch.testing.assert_close(features[:, -MODEL.recognizer_components:],
-                               given[:4] / 2 ** 0.5)
+    recognizer, images = Recognizer(MODEL).eval(), torch.rand(20, 3, 64, 64)
+    assert recognizer.components is not None
+    recognizer.components.fit(recognizer.components.values(images))
+    with torch.no_grad():
+        features, learnt = recognizer.features(images), recognizer.learnt(images)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(20))
+    torch.testing.assert_close(features, torch.cat((learnt, recognizer.components(images)), 1)
+                               / 2 ** 0.5)
+    assert features.shape[1] == MODEL.signature_size
 
 
-def test_few_pictures_have_few_components() -> None:
-    recognizer = Recognizer(MODEL)
-    recognizer.fit(torch.rand(5, 3, 64, 64))
-    given = recognizer.given(torch.rand(3, 3, 64, 64))
-    assert given is not None and torch.isfinite(given).all()
-    assert (given[:, 5:] == 0).all()
+def test_recognizer_of_a_run_from_before_outlines_is_read() -> None:
+    torch.manual_seed(0)
+    model = replace(MODEL, recognizer_outlines=0)
+    old = Recognizer(model).state_dict()
+    mean, axes = torch.rand(3 * 32 ** 2), torch.rand(50, 3 * 32 ** 2)
+    del old['components.parts.0.mean'], old['components.parts.0.axes']
+    recognizer = Recognizer(model)
+    recognizer.load_state_dict({**old, 'small_mean': mean, 'small_axes': axes})
+    assert recognizer.components is not None
+    found = recognizer.components.state_dict()
+    assert torch.equal(found['parts.0.mean'], mean) and torch.equal(found['parts.0.axes'], axes)

@@ -66,6 +66,7 @@ class ModelConfig:
     :param recognizer_features: length of its learnt feature vectors.
     :param recognizer_components: principal components of small pictures beside them, of the
         ``conv`` recognizer; 0 for none.
+    :param recognizer_outlines: the same of outlines, coarse and as many fine ones.
     """
 
     __pydantic_config__ = CLOSED
@@ -89,6 +90,7 @@ class ModelConfig:
     recognizer_channels: Sizes = (32, 64, 128, 256)
     recognizer_features: Count = 128
     recognizer_components: Natural = 0
+    recognizer_outlines: Natural = 0
 
     def __post_init__(self) -> None:
         if self.num_identities == AUTO and self.recognizer == 'none':
@@ -98,9 +100,9 @@ class ModelConfig:
             raise UserError(f"model.turn is '{self.turn}', but what an object's longest axis is "
                             "shows only where it is alone; set model.background=remove, or "
                             'model.turn=keep')
-        if self.recognizer_components and self.recognizer != 'conv':
-            raise UserError('model.recognizer_components are for model.recognizer=conv; set one '
-                            'of the two')
+        for name in ('recognizer_components', 'recognizer_outlines'):
+            if getattr(self, name) and self.recognizer != 'conv':
+                raise UserError(f'model.{name} are for model.recognizer=conv; set one of the two')
         if self.turn == 'auto' and self.recognizer == 'none':
             raise UserError("model.turn is 'auto', which takes a recognizer; give keep or level")
         for name in ('encoder_channels', 'decoder_channels'):
@@ -120,7 +122,8 @@ class ModelConfig:
     @property
     def signature_size(self) -> int:
         """d, length of what images and identities are compared by."""
-        return self.recognizer_features + self.recognizer_components
+        return (self.recognizer_features + self.recognizer_components
+                + 2 * self.recognizer_outlines)
 
     @property
     def side(self) -> int:

@@ -26,6 +26,7 @@ from imn_world_model.data.frames import ImageRows
 from imn_world_model.learning.augment import common_hues
 from imn_world_model.learning.batches import HUE_SAMPLE, RecognizerViews, Turned, sample
 from imn_world_model.learning.grouping import group
+from imn_world_model.learning.likeness import outline_likeness
 from imn_world_model.learning.names import learn_names
 from imn_world_model.learning.photographs import Backgrounds
 from imn_world_model.model.recognition import Recognizer, pretrained_body, pretrained_features
@@ -123,20 +124,22 @@ class Discoverer:
     def run(self) -> Discovery:
         """:return: what was found."""
         train, model = self.config.train, self.config.model
-        rows = np.arange(len(self.clip))
+        every = np.arange(len(self.clip))
         turned, anyhow = self._trial() if train.trial_steps else (False, UNTRIED)
         views = self.views = self._views(turned, anyhow)
-        recognizer, signature = self._learn(views, rows, self.clip, train.clip_steps)
-        features, given, of_clip = look(recognizer, views.images, self.clip, views)
-        if recognizer.components and not turned:
-            given = None          # pixels tell of one object only where it lies the same way
+        recognizer, signature = self._learn(views, every, self.clip, train.clip_steps)
+        features, frozen, rows = look(recognizer, views.images, self.clip, views)
+        of_clip = self.clip[rows]
+        given = [] if frozen is None else [frozen]
+        if model.background == 'remove':
+            given.append(outline_likeness(self.images, rows, of_clip))
         identity = group(features, of_clip, signature.numpy(), model.num_identities, given)
         n = max(int(identity.max()) + 1, model.num_identities)
         # Where there are fewer clips than identities the rest are drawn at random.
         mean = 0.01 * torch.randn(n, signature.shape[1],
                                   generator=torch.Generator().manual_seed(train.seed))
         mean.index_add_(0, torch.from_numpy(identity), signature)
-        recognizer, signature = self._learn(views, rows, identity[self.clip],
+        recognizer, signature = self._learn(views, every, identity[self.clip],
                                             train.clip_steps // 2, F.normalize(mean, dim=1),
                                             recognizer)
         return Discovery(recognizer.state_dict(), signature, torch.from_numpy(identity), anyhow,
@@ -184,8 +187,10 @@ class Discoverer:
             signature = torch.randn(self.num_clips, self.config.model.recognizer_features)
         if recognizer is None:
             recognizer = Recognizer(self.config.model)
-            some = sample(views.images, SMALL_SAMPLE, self.config.train.seed)
-            recognizer.fit(torch.from_numpy(some).movedim(-1, 1).float() / 255.0)
+            if recognizer.components is not None:
+                some = sample(views.images, SMALL_SAMPLE, self.config.train.seed)
+                recognizer.components.fit(recognizer.components.values(
+                    torch.from_numpy(some).movedim(-1, 1).float() / 255.0))
         recognizer, learnt = learn_names(
             recognizer, signature[:, :self.config.model.recognizer_features], views, rows, name,
             self.config, steps, self.hardware, self.progress)
@@ -204,11 +209,10 @@ def with_components(learnt: Tensor, recognizer: Recognizer, images: ImageRows, r
     :param name: (R,) of those images.
     :return: (K, d) of length 1.
     """
-    if not recognizer.components:
+    if recognizer.components is None:
         return learnt
     chosen = np.arange(len(rows))[:: -(-len(rows) // MAX_AVERAGED)]
-    given = _given(recognizer, images, rows[chosen])
-    assert given is not None
+    given = _of_each(recognizer.components, images, rows[chosen])
     total = torch.zeros(len(learnt), given.shape[1])
     total.index_add_(0, torch.from_numpy(name[chosen]), torch.from_numpy(given))
     return F.normalize(torch.cat((learnt, F.normalize(total, dim=1)), dim=1), dim=1)
@@ -235,8 +239,8 @@ def look(recognizer: Recognizer, images: ImageRows, clip: np.ndarray,
     :param images: (N, S, S, 3) uint8.
     :param clip: (N,) from 0 on.
     :param views: of the images.
-    :return: (K', d) features, what :meth:`Recognizer.given` says of the mean view, their (K',)
-        clips.
+    :return: (K', d) features, what frozen features say of the mean view, ``None`` where there are
+        none, and the frames' (K',) image numbers.
     """
     order = np.argsort(clip, kind='stable')
     start = np.searchsorted(clip[order], clip[order])
@@ -245,21 +249,16 @@ def look(recognizer: Recognizer, images: ImageRows, clip: np.ndarray,
     step = np.maximum(1, -(-length // FRAMES_LOOKED_AT))
     rows = np.sort(order[place % step == 0])
     if views.look is None:
-        return _features(recognizer, images, rows), _given(recognizer, images, rows), clip[rows]
+        return _features(recognizer, images, rows), None, rows
     seen = views.every(rows)
     given = recognizer.given(seen.mean(1))
-    return (recognizer.features(seen[:, 0]).numpy(), None if given is None else given.numpy(),
-            clip[rows])
+    assert given is not None
+    return recognizer.features(seen[:, 0]).numpy(), given.numpy(), rows
 
 
 def _features(recognizer: Recognizer, images: ImageRows, rows: np.ndarray) -> np.ndarray:
     """:return: features (K, d) of the images of rows (K,)."""
     return _of_each(recognizer.features, images, rows)
-
-
-def _given(recognizer: Recognizer, images: ImageRows, rows: np.ndarray) -> np.ndarray | None:
-    """:return: (K, D), principal components of the images; ``None`` where there are none."""
-    return _of_each(recognizer.small, images, rows) if recognizer.components else None
 
 
 @torch.no_grad()

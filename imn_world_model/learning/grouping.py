@@ -6,6 +6,8 @@ re-identification joins tracks (Lin et al. 2019, "A bottom-up clustering approac
 person re-identification"). Without a given number, the grouping with the largest silhouette
 (Rousseeuw 1987) is taken.
 """
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
@@ -21,7 +23,7 @@ MAX_GROUPED = 1500
 
 
 def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
-          num_identities: int, given: np.ndarray | None = None) -> np.ndarray:
+          num_identities: int, given: Sequence[np.ndarray] = ()) -> np.ndarray:
     """
     Put clips together that the recognizer confuses.
 
@@ -29,8 +31,9 @@ def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
     :param clip: (N,) from 0 on, each has a frame.
     :param signature: (K, d) of length 1, of the clips.
     :param num_identities: n; :data:`config.AUTO` for the n of the largest silhouette.
-    :param given: (N, D) of length 1, features that no clip was needed for; then how unlike the
-        clips are in these counts as much as how rarely they are confused.
+    :param given: (N, D) each, of length 1, features that no clip was needed for. How unlike the
+        clips are in these counts beside how rarely they are confused: the logarithm of the clips
+        in a group times as much, since confusion tells next neighbours alone.
     :return: (K,) int64 identities, the largest first.
     """
     count = len(signature)
@@ -40,14 +43,13 @@ def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
     place = np.full(count, -1)
     place[chosen] = np.arange(len(chosen))
     own = place[clip] >= 0
-    distance = confusion_distance(features[own], place[clip[own]], signature[chosen])
-    if given is not None:
-        distance = _standard(distance) + _standard(_unlikeness(given[own], place[clip[own]]))
-        distance -= distance.min()
-        np.fill_diagonal(distance, 0.0)
-    tree = linkage(squareform(distance, checks=False), 'ward')
+    confused = confusion_distance(features[own], place[clip[own]], signature[chosen])
+    unlike = [_unlikeness(each[own], place[clip[own]]) for each in given]
     if num_identities == AUTO:
-        num_identities = best_silhouette(distance, tree)
+        distance = _together(confused, unlike, 1.0)
+        num_identities = best_silhouette(distance, _tree(distance))
+    weight = float(np.log(max(1.0, len(chosen) / num_identities)))
+    tree = _tree(_together(confused, unlike, weight))
     joined = fcluster(tree, num_identities, 'maxclust') - 1
     n = int(joined.max()) + 1
     mean = np.zeros((n, signature.shape[1]))
@@ -59,6 +61,22 @@ def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
         identity[rest] = (features[clip == rest].mean(0) @ mean.T).argmax()
     rank = np.argsort(np.argsort(-np.bincount(identity, minlength=n), kind='stable'))
     return rank[identity]
+
+
+def _together(confused: np.ndarray, unlike: list[np.ndarray], weight: float) -> np.ndarray:
+    """:return: (K, K) distances, 0 on the diagonal, of confusion and so many times the rest."""
+    if not unlike:
+        return confused
+    rest = np.sum([_standard(each) for each in unlike], axis=0)
+    distance = _standard(confused) + weight * _standard(rest)
+    distance -= distance.min()
+    np.fill_diagonal(distance, 0.0)
+    return distance
+
+
+def _tree(distance: np.ndarray) -> np.ndarray:
+    """:return: Ward's joins of (K, K) distances, see :func:`scipy.cluster.hierarchy.linkage`."""
+    return linkage(squareform(distance, checks=False), 'ward')
 
 
 def _standard(distance: np.ndarray) -> np.ndarray:

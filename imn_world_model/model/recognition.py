@@ -18,18 +18,14 @@ from torch.nn import functional as F
 
 from imn_world_model.base.config import ModelConfig
 from imn_world_model.base.errors import UserError
+from imn_world_model.model.components import PictureComponents, evened, evened_alone
 from imn_world_model.model.looks import look_of
-from imn_world_model.vision.cutout import GREY
 
 # Of the softmax over cosines: a lead of 0.1 is a factor e. The usual value of contrastive
 # learning (Chen et al. 2020, arXiv:2002.05709).
 TEMPERATURE = 0.1
 # Size of a signature in an identity matrix: its entries get a standard deviation of about 0.1.
 CODE_SIZE = 2.0
-# Brightness that every channel's mean is brought to, so that lamps and exposure matter less.
-MEAN_LEVEL = 0.4
-# Side of the pictures that principal components are taken of.
-SMALL = 32
 # Side of the pictures that the pretrained network was trained with.
 PRETRAINED_SIDE = 224
 PRETRAINED_FEATURES = 1280
@@ -47,8 +43,6 @@ class Recognizer(nn.Module):
     :param config: sizes.
     """
 
-    small_mean: Tensor
-    small_axes: Tensor
     centre: Tensor | None
 
     def __init__(self, config: ModelConfig) -> None:
@@ -56,10 +50,10 @@ class Recognizer(nn.Module):
         # What all identities share; their mean, until identities come and go one by one.
         self.register_buffer('centre', None)
         self.kind, self.alone = config.recognizer, config.background == 'remove'
-        self.components = config.recognizer_components
-        if self.components:
-            self.register_buffer('small_mean', torch.zeros(3 * SMALL ** 2))
-            self.register_buffer('small_axes', torch.zeros(self.components, 3 * SMALL ** 2))
+        self.components = None
+        if config.recognizer_components or config.recognizer_outlines:
+            self.components = PictureComponents(config.recognizer_components,
+                                                config.recognizer_outlines, self.alone)
         if self.kind == 'conv':
             self.body: nn.Module = convolutions(config.recognizer_channels)
             self.head: nn.Module = nn.Linear(2 * config.recognizer_channels[-1],
@@ -72,9 +66,9 @@ class Recognizer(nn.Module):
                                       nn.Linear(PRETRAINED_FEATURES, config.recognizer_features))
         u = config.matrix_size
         if config.signature_size > u * u:
-            raise UserError(f'model.recognizer_features and recognizer_components are '
-                            f'{config.signature_size} together, more than the {u * u} entries of '
-                            'an identity matrix; lower one')
+            raise UserError('model.recognizer_features, recognizer_components and twice '
+                            f'recognizer_outlines are {config.signature_size} together, more than '
+                            f'the {u * u} entries of an identity matrix; lower one')
         # Orthonormal rows: any signatures can be written into matrices, see `write`.
         self.readout = nn.Parameter(torch.empty(config.signature_size, u * u))
         nn.init.orthogonal_(self.readout)
@@ -87,9 +81,9 @@ class Recognizer(nn.Module):
         :return: (B, d) of length 1.
         """
         learnt = self.learnt(image)
-        if not self.components:
+        if self.components is None:
             return learnt
-        return F.normalize(torch.cat((learnt, self.small(image)), 1), dim=1)
+        return F.normalize(torch.cat((learnt, self.components(image)), 1), dim=1)
 
     def learnt(self, image: Tensor) -> Tensor:
         """:return: (B, d), without the principal components: what training changes."""
@@ -102,12 +96,10 @@ class Recognizer(nn.Module):
         """
         What was known of pictures before any log was seen.
 
-        :param image: (B, 3, H, W) in [0, 1].
-        :return: (B, K) of length 1, standardised over training's images; ``None`` where
+        :param image: (B, 3, H, W) in [0, 1], or what :func:`pretrained_features` makes of it.
+        :return: (B, width) of length 1, standardised over training's images; ``None`` where
             nothing was.
         """
-        if self.components:
-            return self.small(image)
         if not isinstance(self.head, nn.Sequential):
             return None
         return F.normalize(self.head[0](self.pooled(image)), dim=1)
@@ -115,7 +107,7 @@ class Recognizer(nn.Module):
     @property
     def comes_with_features(self) -> bool:
         """Whether all that it pools was learnt elsewhere, not from the log."""
-        return self.kind != 'conv' and not self.components
+        return self.kind != 'conv' and self.components is None
 
     def look(self, pooled: Tensor, image: Tensor) -> Tensor:
         """
@@ -128,32 +120,6 @@ class Recognizer(nn.Module):
         given = self.given(pooled)
         assert given is not None
         return look_of(given, image)
-
-    def fit(self, image: Tensor) -> None:
-        """
-        Find the principal components of small pictures.
-
-        :param image: (K, 3, H, W) in [0, 1], a sample.
-        """
-        if not self.components:
-            return
-        value = self._reduced(image)
-        self.small_mean = value.mean(0)
-        centred = value - self.small_mean
-        _, spread, axes = torch.pca_lowrank(centred, min(self.components, *centred.shape),
-                                            center=False)
-        deviation = spread / max(1, len(value) - 1) ** 0.5
-        found = (axes / deviation.clamp(min=1e-3)).T                     # (K', 3 * SMALL**2)
-        self.small_axes = F.pad(found, (0, 0, 0, self.components - len(found)))
-
-    def small(self, image: Tensor) -> Tensor:
-        """:return: (B, K) of length 1, an image's principal components."""
-        return F.normalize((self._reduced(image) - self.small_mean) @ self.small_axes.T, dim=1)
-
-    def _reduced(self, image: Tensor) -> Tensor:
-        """:return: (B, 3 * SMALL**2), small pictures in even light."""
-        even = evened_alone(image) if self.alone else evened(image)
-        return F.avg_pool2d(even, image.shape[-1] // SMALL).flatten(1)
 
     def pooled(self, image: Tensor) -> Tensor:
         """:return: (B, width), the body's feature maps, pooled; such features as they are."""
@@ -227,6 +193,9 @@ class Recognizer(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any
                               ) -> None:
+        for old, new in (('small_mean', 'parts.0.mean'), ('small_axes', 'parts.0.axes')):
+            if f'{prefix}{old}' in state_dict:        # of a run from before outlines
+                state_dict[f'{prefix}components.{new}'] = state_dict.pop(f'{prefix}{old}')
         if f'{prefix}centre' in state_dict:
             self.centre = torch.zeros_like(state_dict[f'{prefix}centre'])
         super()._load_from_state_dict(state_dict, prefix, *others)
@@ -242,20 +211,6 @@ def fast_convolutions(device: torch.device) -> torch.autocast:
     """:return: bfloat16 where the processor has it: convolutions then take half the time."""
     has = device.type != 'cpu' or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16, enabled=has)
-
-
-def evened(image: Tensor) -> Tensor:
-    """:return: (B, 3, H, W) about 0, every channel of an image brought to one brightness."""
-    level = image.mean((2, 3), keepdim=True)
-    return (image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) - MEAN_LEVEL
-
-
-def evened_alone(image: Tensor) -> Tensor:
-    """:return: the same of objects alone, by their brightness: colours stay; black beside."""
-    shown = ((image - GREY / 255.0).abs().amax(1, keepdim=True) > 1e-3).to(image.dtype)
-    total = (image.mean(1, keepdim=True) * shown).sum((2, 3), keepdim=True)
-    level = total / shown.sum((2, 3), keepdim=True).clamp(min=1.0)
-    return (image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) * shown - MEAN_LEVEL
 
 
 def convolutions(channels: tuple[int, ...]) -> nn.Sequential:
