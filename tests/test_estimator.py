@@ -272,6 +272,7 @@ def test_tracks_that_have_ended_are_forgotten_and_a_clock_may_go_back():
         states.see(seen(step, [1, 2]))
     for step in range(3, 20):
         states.see(seen(step, [2]))
+    assert set(states._tracks['/front']) == {2}
     states.see(seen(20, [1, 2]))               # cannot be: the number stands for a new object
     assert [state.updates for state in told[-2:]] == [1, 21]
     states.see(seen(0, [1, 2]))
