@@ -10,6 +10,11 @@ in every log unless --arena says otherwise. The truth is in topics of its own.
 
     python -m imn_world_model.simulate --out drive --clips 40 --frames 64 --rate 5 --commands all
 
+    python -m imn_world_model.simulate --out group --clips 8 --frames 20 --rate 2 --objects 3
+
+With --objects each clip shows several smaller ones of different shapes; the truth holds the box
+of what is seen of each.
+
 With --commands the camera stands on an omnidirectional base that a driver steers: its commands
 are in /cmd_vel, where it is in /odom, at 50 Hz. Nothing but the commands moves the picture.
 """
@@ -30,7 +35,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to make')
     parser.add_argument('--clips', type=int, default=8, metavar='N',
-                        help='objects, one after the other (default 8, two of each shape)')
+                        help='scenes, one after the other (default 8: with one object, two of '
+                        'each shape)')
+    parser.add_argument('--objects', type=int, default=1, metavar='N',
+                        help='objects in each picture, 1 to 4 (default 1)')
     parser.add_argument('--frames', type=int, default=20, metavar='F',
                         help='frames of each clip (default 20)')
     parser.add_argument('--rate', type=float, default=10.0, metavar='HZ',
@@ -50,12 +58,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help='processes (default one per core)')
     parser.add_argument('--overwrite', action='store_true', help='replace a log that is there')
     args = parser.parse_args(argv)
-    for name, low, high in (('clips', 1, 100_000), ('frames', 1, 100_000), ('rate', 1, 120),
+    for name, low, high in (('clips', 1, 100_000), ('objects', 1, 4), ('frames', 1, 100_000),
+                            ('rate', 1, 120),
                             ('seed', 0, 2 ** 63), ('arena', 0, 2 ** 63), ('quality', 1, 100),
                             ('jobs', 1, 1024)):
         value = getattr(args, name)
         if not low <= value <= high:
             raise UserError(f'--{name} must be {low} to {high}, got {value}')
+    if args.objects > 1 and args.commands:
+        raise UserError(f'--objects {args.objects} and --commands exclude each other: the driver '
+                        'keeps one object in view; give one of them')
     args.out = args.out.absolute()
     check_target(args.out, args.overwrite)
     return args

@@ -1,13 +1,16 @@
 """The constant-velocity filter of Lie-algebra coordinates, alone and as a node on real DDS."""
+from array import array
+
 import numpy as np
 import pytest
 from images import header
-from imn_msgs.msg import Identity, State, Transform
+from imn_msgs.msg import Identity, Object, ObjectArray, State, Transform
 from ros_graph import ROOT, NodeProcess, ask, wait_until
 
 from imn_world_model import track
 from imn_world_model.base.errors import UserError
 from imn_world_model.nodes.messages import TransformArrays, arrays_to_transform
+from imn_world_model.nodes.object_states import ObjectStates
 from imn_world_model.robot import replay
 from imn_world_model.robot.tracking import Track, TrackingOptions
 
@@ -218,3 +221,71 @@ def test_estimator_node_keeps_cameras_of_one_frame_apart_by_their_topics(graph, 
         assert [state.updates for state in own] == [1, 2, 3, 4]
         assert {state.identity for state in own} == {identity}
     assert node.stop()[0] == 0
+
+
+def seen(step, tracks, topic='/front', frame='camera'):
+    """:return: an ObjectArray of objects whose coordinates are their track's number."""
+    return ObjectArray(header=header(frame, 1.0 + 0.1 * step), source_topic=topic, objects=[
+        Object(track=track, identity=track % 3, label=f'thing {track}', latent_dim=2, dim=2,
+               latent_mean=array('f', [track, track + 0.1 * step]),
+               latent_variance=array('f', [0.01, 0.01]), active=[True]) for track in tracks])
+
+
+def test_estimator_node_follows_each_track_of_each_camera(graph, tmp_path):
+    node = NodeProcess('imn_world_model.nodes.estimator', tmp_path / 'log')
+    states = graph.collect(State, '/imn/object_states')
+    largest = graph.collect(State, '/imn/state')
+    objects = graph.publisher(ObjectArray, '/imn/objects')
+    ask(objects, [states], lambda frame: seen(0, [9], '/else', frame), 'heard')
+    states.clear()
+    followers = {key: Track(TrackingOptions()) for key in ((1, '/front'), (2, '/front'),
+                                                           (1, '/left'))}
+    told = 0
+    for step in range(5):
+        for topic, tracks in (('/front', [1, 2]), ('/left', [1])):
+            message = seen(step, tracks, topic)
+            if step == 2 and topic == '/left':
+                message.objects[0].latent_mean[0] = float('nan')
+            objects.publish(message)
+            told += len(tracks) - ((step, topic) == (2, '/left'))
+            wait_until(lambda count=told: len(states) >= count, f'{told} states')
+    for (number, topic), follower in followers.items():
+        own = [state for state in states if (state.track, state.source_topic) == (number, topic)]
+        steps = [step for step in range(5) if (step, topic) != (2, '/left')]
+        assert [state.updates for state in own] == list(range(1, len(steps) + 1))
+        for step in steps:
+            expected = follower.update(1.0 + 0.1 * step, number % 3, np.float32(
+                [number, number + 0.1 * step]), np.float32([0.01, 0.01]))
+        np.testing.assert_allclose(own[-1].mean, expected.mean, rtol=1e-5)
+        np.testing.assert_allclose(np.reshape(own[-1].covariance, (-1, 3)), expected.covariance,
+                                   1e-5)
+        assert (own[-1].identity, own[-1].label) == (number % 3, f'thing {number}')
+    node.wait_for_output('/left, track 1: a measurement holds numbers that are not finite')
+    assert not largest
+    assert node.stop()[0] == 0
+
+
+def test_tracks_that_have_ended_are_forgotten_and_a_clock_may_go_back():
+    told, options = [], TrackingOptions(max_gap=1.0)
+    states = ObjectStates(options, told.append, pytest.fail)
+    for step in (0, 1, 2):
+        states.see(seen(step, [1, 2]))
+    for step in range(3, 20):
+        states.see(seen(step, [2]))
+    assert set(states._tracks['/front']) == {2}
+    states.see(seen(20, [1, 2]))               # cannot be: the number stands for a new object
+    assert [state.updates for state in told[-2:]] == [1, 21]
+    states.see(seen(0, [1, 2]))
+    assert [state.updates for state in told[-2:]] == [1, 1]
+    assert {state.track for state in told} == {1, 2}
+
+
+def test_the_label_is_that_of_the_identity_that_is_followed():
+    told = []
+    states = ObjectStates(TrackingOptions(patience=3), told.append, pytest.fail)
+    for step, identity in enumerate((1, 1, 5, 5, 5)):
+        message = seen(step, [1])
+        message.objects[0].identity, message.objects[0].label = identity, f'name {identity}'
+        states.see(message)
+    assert [(state.identity, state.label) for state in told] == [
+        (1, 'name 1'), (1, 'name 1'), (1, ''), (1, ''), (5, 'name 5')]

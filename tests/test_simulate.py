@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ from rosbags.highlevel import AnyReader
 from imn_world_model import simulate
 from imn_world_model.base.errors import UserError
 from imn_world_model.rendering import recording
+from imn_world_model.rendering.robot_frames import objects_truth
+from imn_world_model.rendering.robot_scene import clip_group
 
 CLIPS, FRAMES, RATE = 4, 3, 20.0
 
@@ -108,6 +111,53 @@ def test_calibration_projects_the_object_onto_its_colour(log: SimpleNamespace) -
             truth['distance'], abs=1e-5)
 
 
+@pytest.mark.parametrize('count', [2, 4])
+def test_several_objects_have_boxes_that_bound_their_colour(tmp_path: Path, count: int) -> None:
+    record(tmp_path / 'group', '--objects', str(count))
+    held = read(tmp_path / 'group')
+    assert recording.POSE_TOPIC not in held            # no one pose is that of the picture
+    checked = 0
+    for (_, message), (_, picture) in zip(held[recording.TRUTH_TOPIC],
+                                          held[recording.IMAGE_TOPIC], strict=True):
+        truths = json.loads(message.data)['objects']
+        assert 1 <= len(truths) <= count
+        assert len({truth['shape'] for truth in truths}) == len(truths)
+        image = cv2.imdecode(picture.data, cv2.IMREAD_COLOR).astype(np.float32) / 255
+        hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2HSV))
+        for truth in truths:
+            assert 0 < truth['visible'] <= 1
+            own = np.abs((hue / 360 - truth['object_hue'] + 0.5) % 1 - 0.5) < 0.04
+            own &= (saturation > 0.3) & (value > 0.25)
+            own = cv2.morphologyEx(own.astype(np.uint8), cv2.MORPH_OPEN, np.ones((7, 7), np.uint8))
+            _, _, parts, _ = cv2.connectedComponentsWithStats(own)
+            largest = parts[1:][parts[1:, cv2.CC_STAT_AREA].argmax(), :4]
+            if truth['visible'] == 1.0:
+                assert largest == pytest.approx(truth['box'], abs=12), truth
+                checked += 1
+    assert checked > CLIPS * FRAMES
+
+
+def test_what_hides_an_object_shrinks_its_box() -> None:
+    scene = clip_group(3, 0, 2)
+    view = scene.view(0.0)
+    alone = objects_truth(scene, view)[0]
+    behind, front = scene.solid, scene.others[0]
+    near = view.position + 0.6 * (np.array([behind.x, 0.0, behind.z]) - view.position)
+    hiding = replace(scene, others=(replace(front, solid=replace(
+        front.solid, shape='cube', width=0.05, height=2.0, x=near[0] + 0.04 * view.right[0],
+        z=near[2] + 0.04 * view.right[2])),))
+    hidden, _ = objects_truth(hiding, view)
+    assert 0.1 < hidden['visible'] < 0.9 * alone['visible']
+    assert hidden['box'][2] < alone['box'][2]
+    gone = replace(hiding.others[0], solid=replace(hiding.others[0].solid, width=0.4))
+    assert len(objects_truth(replace(hiding, others=(gone,)), view)) == 1
+
+
+def test_commands_drive_around_one_object_only(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='--objects 2 and --commands exclude each other'):
+        simulate.main(['--out', str(tmp_path / 'log'), '--objects', '2', '--commands', 'all'])
+
+
 def test_log_is_decided_by_its_seed(log: SimpleNamespace, tmp_path: Path) -> None:
     record(tmp_path / 'drive', '--jobs', '2')
     for name in ('drive.mcap', 'metadata.yaml'):
@@ -136,8 +186,8 @@ def test_a_folder_of_something_else_is_never_deleted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('argument', 'value'), [
-    ('clips', '0'), ('frames', '-1'), ('rate', '0'), ('rate', 'nan'), ('seed', '-1'),
-    ('quality', '101'), ('jobs', '0')])
+    ('clips', '0'), ('objects', '5'), ('frames', '-1'), ('rate', '0'), ('rate', 'nan'),
+    ('seed', '-1'), ('quality', '101'), ('jobs', '0')])
 def test_bad_numbers_are_explained(argument: str, value: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f'--{argument} must be .* got {value}'):
         simulate.main(['--out', str(tmp_path / 'log'), f'--{argument}', value])

@@ -1,5 +1,6 @@
 """The simulated scenes: the object stays in view, motion is smooth, light does its part."""
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from imn_world_model.rendering.raycast import SHAPES
 from imn_world_model.rendering.robot_camera import CENTRE, FOCAL_LENGTH, HEIGHT, WIDTH, render
 from imn_world_model.rendering.robot_frames import ground_truth, object_pose, quaternion
 from imn_world_model.rendering.robot_scene import (
+    clip_group,
     clip_scene,
     clip_shape,
     hue_colour,
@@ -97,7 +99,7 @@ def test_quaternion_matches_rotation() -> None:
 
 def test_object_axes_point_up_against_the_rows() -> None:
     scene = clip_scene(5, 2)
-    _, axes = object_pose(scene, scene.view(0.5))
+    _, axes = object_pose(scene.solid, scene.view(0.5))
     assert np.linalg.det(axes) == pytest.approx(1)
     assert axes[1, 2] < -0.9                   # the object's up is the optical frame's -y
 
@@ -111,6 +113,28 @@ def test_shapes_are_balanced_and_clips_independent() -> None:
     assert clip_scene(9, 3, arena=1).room != scenes[3].room
     for scene in scenes:
         assert min(hue_difference(scene.hues[2], hue) for hue in scene.hues[:2]) >= 0.08
+
+
+@pytest.mark.parametrize('count', [2, 3, 4])
+def test_several_objects_stand_apart_in_view_and_in_colours_of_their_own(count: int) -> None:
+    for clip in range(25):
+        scene = clip_group(5, clip, count)
+        solids = scene.solids
+        assert len({solid.shape for solid in solids}) == count
+        hues = [*scene.hues, *(other.hue for other in scene.others)]
+        for one, other in combinations(range(count), 2):
+            away = np.hypot(solids[one].x - solids[other].x, solids[one].z - solids[other].z)
+            assert away > solids[one].width + solids[other].width
+        for one, other in combinations(hues, 2):
+            assert hue_difference(one, other) >= 0.08
+        for time in TIMES:
+            view = scene.view(time)
+            assert np.abs(view.position[[0, 2]]).max() < scene.room.half_width - 0.05
+            for solid in solids:
+                place = view.in_camera(np.array([solid.x, solid.height / 2, solid.z])
+                                       - view.position)
+                column, row = FOCAL_LENGTH * place[:2] / place[2] + CENTRE
+                assert 0 < column < WIDTH and 0 < row < HEIGHT
 
 
 def test_hue_colour_matches_the_colour_circle() -> None:

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
                              '(minutes for each protocol and seed)')
     parser.add_argument('--scenes', type=Path, metavar='DIR',
                         help='where objects are in whole pictures, without a model, against true '
-                             'boxes (minutes)')
+                             'boxes (minutes); with --model also what they are, and their tracks')
     parser.add_argument('--enroll', type=Path, metavar='DIR',
                         help='train without some objects of these recordings, teach them one by '
                              'one, judge on another day (some 15 minutes for each seed)')
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--runs', type=Path, default=Path('runs/real'), metavar='DIR',
                         help='run folders of --real')
     parser.add_argument('--model', type=Path, metavar='FILE.onnx',
-                        help='for --node, --novelty, --pose, --gpu')
+                        help='for --node, --novelty, --pose, --scenes, --gpu')
     parser.add_argument('--run', type=Path,
                         help='run folder (or a folder with one run in it) for --winner: '
                              'agreement on its test split too (default: an untrained network of '
@@ -99,6 +99,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.scenes:
         from imn_world_model.bench import scenes
         figures['scenes'] = scenes.run(options.scenes)
+        if options.model:
+            from imn_world_model.bench import identified
+            from imn_world_model.robot.inference import ImnModel
+            figures['scenes'] |= identified.run(options.scenes, ImnModel(options.model, ['cpu']))
     if options.enroll:
         from imn_world_model.bench import enroll
         figures['enroll'] = enroll.run(options.enroll, options.seeds, options.preset, options.set,

@@ -5,6 +5,8 @@ State estimation on top of perception: filters the Lie-algebra coordinates of wh
 
 Subscribes to `identity` and `transform`, publishes `state` (imn_msgs/State), all in its namespace;
 each camera, told apart by source_topic (frame_id where that is empty), is filtered by itself.
+With several objects in a picture, `objects` is followed, too: a state for each track, which tells
+its number, on `object_states`.
 
     ros2 run imn_world_model state_estimator --ros-args -p motion:=cmd_vel -p model:=model.onnx
 
@@ -16,13 +18,14 @@ import sys
 from dataclasses import fields
 from typing import Any
 
-from imn_msgs.msg import Identity, State, Transform
+from imn_msgs.msg import Identity, ObjectArray, State, Transform
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from imn_world_model.base.errors import UserError
 from imn_world_model.nodes.messages import transform_to_arrays
 from imn_world_model.nodes.motion import KINDS, NONE, Motion, MotionSettings
+from imn_world_model.nodes.object_states import ObjectStates
 from imn_world_model.nodes.parameters import declare_one, name_unknown
 from imn_world_model.nodes.running import run_until_stopped
 from imn_world_model.robot.tracking import Track, TrackingOptions
@@ -70,6 +73,9 @@ class EstimatorNode(Node):
             self, motion, self._publisher, lambda identity: self._labels.get(identity, ''))
         self.create_subscription(Identity, 'identity', self._on_identity, 10)
         self.create_subscription(Transform, 'transform', self._on_transform, 10)
+        states = ObjectStates(self._options, self.create_publisher(
+            State, 'object_states', 100).publish, self._warn)
+        self.create_subscription(ObjectArray, 'objects', states.see, 10)
 
     def _on_identity(self, message: Identity) -> None:
         self._labels[message.identity] = message.label
@@ -86,7 +92,7 @@ class EstimatorNode(Node):
             estimate = track.update(stamp.sec + stamp.nanosec * 1e-9, arrays.identity,
                                     arrays.latent_mean.ravel(), arrays.latent_variance.ravel())
         except UserError as error:
-            self.get_logger().warning(f'{camera}: {error}', throttle_duration_sec=LOG_PERIOD)
+            self._warn(f'{camera}: {error}')
             return
         self._publisher.publish(State(
             header=message.header, identity=estimate.identity,
@@ -94,6 +100,9 @@ class EstimatorNode(Node):
             rate=estimate.rate.tolist(), covariance=estimate.covariance.ravel().tolist(),
             accepted=estimate.accepted, updates=estimate.updates,
             source_topic=message.source_topic))
+
+    def _warn(self, text: str) -> None:
+        self.get_logger().warning(text, throttle_duration_sec=LOG_PERIOD)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -58,13 +58,16 @@ def camera_info(stamp: int) -> Any:
 
 def messages(frame: Frame, stamp: int) -> dict[str, Any]:
     """:return: a frame's message for each topic, all with the stamp of the picture."""
-    position = make('geometry_msgs/Point', **dict(zip('xyz', frame.position, strict=True)))
-    turn = make('geometry_msgs/Quaternion', **dict(zip('xyzw', frame.quaternion, strict=True)))
-    return {
+    held = {
         IMAGE_TOPIC: make('sensor_msgs/CompressedImage', header=header(stamp), format='jpeg',
                           data=np.frombuffer(frame.jpeg, np.uint8)),
         INFO_TOPIC: camera_info(stamp),
-        TRUTH_TOPIC: make('std_msgs/String', data=json.dumps({'stamp': stamp} | frame.truth)),
+        TRUTH_TOPIC: make('std_msgs/String', data=json.dumps({'stamp': stamp} | frame.truth))}
+    if 'objects' in frame.truth:                      # no one pose is that of the picture
+        return held
+    position = make('geometry_msgs/Point', **dict(zip('xyz', frame.position, strict=True)))
+    turn = make('geometry_msgs/Quaternion', **dict(zip('xyzw', frame.quaternion, strict=True)))
+    return held | {
         POSE_TOPIC: make('geometry_msgs/PoseStamped', header=header(stamp),
                          pose=make('geometry_msgs/Pose', position=position, orientation=turn))}
 
@@ -98,7 +101,7 @@ def between(args: argparse.Namespace, index: int) -> Iterator[tuple[float, int]]
 def shoot_all(args: argparse.Namespace) -> Iterator[Frame]:
     """:return: all frames in order; what they hold does not depend on the number of processes."""
     tasks = [(args.seed, clip, index, args.rate, args.quality, args.arena, args.commands,
-              args.frames / args.rate, args.mounted)
+              args.frames / args.rate, args.mounted, args.objects)
              for clip in range(args.clips) for index in range(args.frames)]
     if args.jobs == 1:
         yield from (shoot(*task) for task in tasks)

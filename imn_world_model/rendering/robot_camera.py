@@ -23,6 +23,27 @@ _NOISE = 1.5               # grey levels, standard deviation
 _STEP = 0.04               # difference between neighbours that calls for more rays
 
 
+def object_materials(scene: Scene) -> list[int]:
+    """:return: what each object is called among materials: rows of the scene's palette."""
+    return [OBJECT, *range(SKY + 1, SKY + 1 + len(scene.others))]
+
+
+def silhouettes(scene: Scene, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Tell which pixels show which object.
+
+    :return: (objects, 480, 640) bool, where nothing else hides it; the same, where it would be
+        seen if it were alone.
+    """
+    rows, columns = np.indices((HEIGHT, WIDTH), np.float32).reshape(2, -1) + 0.5
+    direction = _pixel_rays(view, columns, rows)
+    origin = view.position.astype(np.float32)[:, None]
+    depth = np.stack([solid.hit(origin, direction)[0] for solid in scene.solids])
+    whole = np.isfinite(depth)
+    seen = whole & (depth == depth.min(0))
+    return tuple(each.reshape(-1, HEIGHT, WIDTH) for each in (seen, whole))
+
+
 def _pixel_rays(view: View, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """:return: directions (3, N) float32 through image points, of unit depth."""
     across = (columns - CENTRE[0]) / FOCAL_LENGTH
@@ -56,31 +77,36 @@ def _trace(scene: Scene, view: View, columns: np.ndarray, rows: np.ndarray) -> n
     direction = _pixel_rays(view, columns, rows)
     origin = view.position.astype(np.float32)[:, None]
     material, distance, normal = scene.room.hit(origin, direction)
-    its_distance, its_normal = scene.solid.hit(origin, direction)
-    thing = np.flatnonzero(its_distance < distance)
-    material[thing] = OBJECT
-    distance[thing] = its_distance[thing]
-    normal[:, thing] = its_normal[:, thing]
+    codes = object_materials(scene)
+    for code, solid in zip(codes, scene.solids):
+        its_distance, its_normal = solid.hit(origin, direction)
+        nearest = np.flatnonzero(its_distance < distance)
+        material[nearest] = code
+        distance[nearest] = its_distance[nearest]
+        normal[:, nearest] = its_normal[:, nearest]
+    thing = np.flatnonzero(np.isin(material, codes))
 
     point = origin + distance * direction
     to_lamp = view.lamp.towards(point)
     lamp = view.lamp.shade(to_lamp, normal)
-    lit = np.flatnonzero((lamp > 0) & (material != OBJECT) & (material != SKY))
-    shadow = lit[scene.solid.blocks(point[:, lit], to_lamp[:, lit])]
-    lamp[shadow] = 0.0
+    for code, solid in zip(codes, scene.solids):
+        lit = np.flatnonzero((lamp > 0) & (material != code) & (material != SKY))
+        shadow = lit[solid.blocks(point[:, lit], to_lamp[:, lit])]
+        lamp[shadow] = 0.0
 
     to_eye = -direction / np.sqrt(dot(direction, direction))
     facing = np.clip(dot(normal, to_eye), 0.0, None)
     ambient = 0.85 + 0.15 * normal[1]
     floor = np.flatnonzero(material == FLOOR)
-    ambient[floor] *= _contact(scene.solid, point[:, floor])
+    for solid in scene.solids:
+        ambient[floor] *= _contact(solid, point[:, floor])
     shade = _AMBIENT * ambient + _CAMERA_LIGHT * facing + lamp
     # Worn patches, wide enough to survive the reduction to 64 pixels.
     shade[floor] *= 1 + 0.04 * np.sin(5 * point[0, floor] + 1) * np.sin(6 * point[2, floor])
     shade[(material == WALL) & (point[1] < _SKIRTING)] *= 0.55
     shade[material == SKY] = 1.0
 
-    colour = np.stack([channel.take(material) for channel in scene.colours.astype(np.float32).T])
+    colour = np.stack([channel.take(material) for channel in scene.palette.astype(np.float32).T])
     colour *= shade
     half = to_lamp[:, thing] + to_eye[:, thing]
     half /= np.sqrt(dot(half, half))

@@ -6,7 +6,7 @@ between clips its size, place and hue, the lamp and the path change, drawn from 
 number). The room is drawn from a number of its own: a robot's logs come from one place.
 """
 from dataclasses import dataclass, replace
-from math import atan2, cos, pi, sin
+from math import atan2, cos, dist, pi, sin, sqrt
 
 import numpy as np
 
@@ -18,6 +18,9 @@ _PROPORTION = {'cube': 2.0, 'cylinder': 1.97, 'sphere': 2.0, 'capsule': 3.95}
 _HALF_WIDTH = {'cube': 0.230, 'cylinder': 0.245, 'sphere': 0.265, 'capsule': 0.195}
 # An object of the colour of what is behind it could not be seen.
 _LEAST_HUE_DIFFERENCE = 0.08
+# Several objects: sizes, metres from the middle of the room and between two at least, and how
+# much farther off the camera drives.
+_SMALLER, _SPREAD, _APART, _FARTHER = (0.45, 0.8), 0.55, 0.06, 0.2
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,26 @@ class View:
 
 
 @dataclass(frozen=True)
+class Other:
+    """
+    One more object of a clip.
+
+    :param solid: the object.
+    :param size: 1 is a cube of 0.46 m.
+    :param hue: in [0, 1).
+    :param colour: RGB (3,) in [0, 1].
+    """
+
+    solid: Solid
+    size: float
+    hue: float
+    colour: np.ndarray
+
+
+@dataclass(frozen=True)
 class Scene:
     """
-    One clip: a room, an object, a lamp and a path.
+    One clip: a room, an object or several, a lamp and a path.
 
     :param solid: the object.
     :param room: four low walls around the floor.
@@ -86,6 +106,7 @@ class Scene:
     :param brightness: of the light.
     :param lamp_azimuth: direction of the lamp from the room's middle.
     :param lamp_elevation: its angle above the floor.
+    :param others: objects beside ``solid``; the path goes around the middle of all.
     """
 
     solid: Solid
@@ -103,16 +124,34 @@ class Scene:
     brightness: Wave
     lamp_azimuth: Wave
     lamp_elevation: float
+    others: tuple[Other, ...] = ()
+
+    @property
+    def solids(self) -> tuple[Solid, ...]:
+        """All objects."""
+        return self.solid, *(other.solid for other in self.others)
+
+    @property
+    def palette(self) -> np.ndarray:
+        """RGB (4 + others, 3) of floor, wall, object, sky and of the other objects."""
+        return np.vstack([self.colours, *(other.colour for other in self.others)])
+
+    @property
+    def middle(self) -> tuple[float, float, float]:
+        """Mean of the objects' middles: x, y, z."""
+        count = len(self.solids)
+        return (sum(solid.x for solid in self.solids) / count,
+                sum(solid.height / 2 for solid in self.solids) / count,
+                sum(solid.z for solid in self.solids) / count)
 
     def view(self, time: float) -> View:
         """:return: camera and light ``time`` seconds into the clip."""
         around = self.azimuth + self.speed * time
         out = np.array([sin(around), 0.0, cos(around)])
-        position = (np.array([self.solid.x, self.height.at(time), self.solid.z])
-                    + self.distance.at(time) * out)
+        x, y, z = self.middle
+        position = np.array([x, self.height.at(time), z]) + self.distance.at(time) * out
         turn = around - self.bearing.at(time)
-        pitch = self.above.at(time) + atan2(self.solid.height / 2 - self.height.at(time),
-                                            self.distance.at(time))
+        pitch = self.above.at(time) + atan2(y - self.height.at(time), self.distance.at(time))
         return self.view_from(position, turn, pitch, time)
 
     def view_from(self, position: np.ndarray, turn: float, pitch: float, time: float) -> View:
@@ -130,11 +169,11 @@ class Scene:
         vertical = np.array([0.0, 1.0, 0.0])
         forward = cos(pitch) * level + sin(pitch) * vertical
         up = cos(pitch) * vertical - sin(pitch) * level
-        azimuth = self.lamp_azimuth.at(time)
+        azimuth, (x, _, z) = self.lamp_azimuth.at(time), self.middle
         reach = 4.0 * cos(self.lamp_elevation)
         lamp = Spot(position=(reach * sin(azimuth), 4.0 * sin(self.lamp_elevation),
                               reach * cos(azimuth)),
-                    target=(self.solid.x, self.solid.z), power=0.62, exponent=3.0)
+                    target=(x, z), power=0.62, exponent=3.0)
         return View(position, right, up, forward, lamp, self.brightness.at(time))
 
 
@@ -235,3 +274,57 @@ def clip_scene(seed: int, clip: int, arena: int = 0, mounted: bool = False) -> S
     if mounted:
         scene = replace(scene, height=replace(scene.height, mean=mount(arena)[0]))
     return scene
+
+
+def clip_group(seed: int, clip: int, count: int, arena: int = 0, mounted: bool = False) -> Scene:
+    """
+    Draw the scene of a clip that shows several objects; room, light and path as of one.
+
+    :param seed: of the log.
+    :param clip: number of the clip; its scene depends on no other clip.
+    :param count: of objects, 2 to 4, no two of the same shape.
+    :param arena: number of the place.
+    :param mounted: whether the camera's height is the same in all clips, see :func:`mount`.
+    :return: the scene.
+    """
+    scene = clip_scene(seed, clip, arena, mounted)
+    rng = np.random.default_rng((seed, 7, clip))
+    shapes = [SHAPES[k] for k in rng.permutation(len(SHAPES))[:count]]
+    sizes = rng.uniform(*_SMALLER, count)
+    places = _places(rng, [_reach(shape, size) for shape, size in zip(shapes, sizes)])
+    hues = list(scene.hues[:2])
+    things = []
+    for shape, size, (x, z) in zip(shapes, sizes, places):
+        hue = rng.uniform()
+        while min(hue_difference(hue, taken) for taken in hues) < _LEAST_HUE_DIFFERENCE:
+            hue = rng.uniform()
+        hues.append(hue)
+        width = _HALF_WIDTH[shape] * size
+        solid = Solid(shape, width, _PROPORTION[shape] * width, x, z, rng.uniform(0, 2 * pi))
+        colour = hue_colour(hue, rng.uniform(0.80, 1.00), rng.uniform(0.85, 1.00))
+        things.append(Other(solid, size, hue, colour))
+    first, *others = things
+    colours = scene.colours.copy()
+    colours[2] = first.colour
+    distance = replace(scene.distance, mean=scene.distance.mean + _FARTHER)
+    return replace(scene, solid=first.solid, size=first.size, colours=colours, distance=distance,
+                   hues=(*scene.hues[:2], first.hue), others=tuple(others))
+
+
+def _reach(shape: str, size: float) -> float:
+    """:return: radius of the circle on the floor that an object keeps within."""
+    return _HALF_WIDTH[shape] * size * (sqrt(2) if shape == 'cube' else 1.0)
+
+
+def _places(rng: np.random.Generator, reaches: list[float]) -> list[tuple[float, float]]:
+    """:return: places on the floor (x, z) where objects of these radii do not touch."""
+    while True:
+        places: list[tuple[float, float]] = []
+        for reach in reaches:
+            away, around = _SPREAD * sqrt(rng.uniform()), rng.uniform(0, 2 * pi)
+            place = away * sin(around), away * cos(around)
+            if all(dist(place, other) >= reach + its + _APART
+                   for other, its in zip(places, reaches)):
+                places.append(place)
+        if len(places) == len(reaches):
+            return places
