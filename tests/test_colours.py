@@ -62,7 +62,7 @@ def blocks(*boxes: tuple[int, int, int, int, tuple[int, int, int]]) -> np.ndarra
 def test_neither_a_shadow_nor_a_gloss_is_a_thing():
     red, dark, shine = (200, 30, 20), (30, 65, 45), (250, 150, 140)
     things = coloured_things(blocks((40, 40, 30, 30, red), (70, 60, 30, 10, dark),
-                                    (50, 46, 6, 6, shine)))
+                                    (50, 46, 10, 10, shine)))
     assert things.plain and len(things.masks) == 1
     assert overlap(box_of(things.masks[0]), (40, 40, 30, 30)) > 0.9
 

@@ -162,6 +162,10 @@ def test_each_outline_is_drawn_with_the_colours_about_it():
     assert count == 3
     for box in boxes:
         assert max(overlap(tuple(part), box) for part in stats[1:, :4]) > 0.9
+    # With one model of colours each thing looks like the other's surroundings.
+    together = outline(picture, seed, near, each=False)
+    x, y, width, height = boxes[0]
+    assert not together[y:y + height, x:x + width].any()
 
 
 def test_what_differs_and_looks_like_what_is_about_it_counts_as_it_is():
