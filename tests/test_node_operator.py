@@ -97,10 +97,14 @@ def test_every_node_that_tools_see_lists_its_parameters(graph, start, tiny_model
     start(model=tiny_model, image_topics=[TOPIC])
     wait_until(lambda: any('cameras' in name for name in graph.node.get_node_names()),
                'the hidden node')
-    # What `ros2 param list` and `ros2 node list` go through: no name that begins with _.
-    seen = [(name, space) for name, space in graph.node.get_node_names_and_namespaces()
-            if not name.startswith('_') and name != graph.node.get_name()]
-    assert seen == [('perception', '/imn')]
+
+    def seen() -> list[tuple[str, str]]:
+        return [(name, space) for name, space in graph.node.get_node_names_and_namespaces()
+                if not name.startswith('_') and name != graph.node.get_name()]
+    # What `ros2 param list` and `ros2 node list` go through: no name that begins with _. Nodes of
+    # other tests take a while to go.
+    wait_until(lambda: seen() == [('perception', '/imn')],
+               lambda: f'one node that tools see, not {seen()}')
     names = graph.call(ListParameters, f'{NAME}/list_parameters', ListParameters.Request())
     assert {'model', 'image_topics', 'qos_reliability'} <= set(names.result.names)
     services = itertools.chain(*(
