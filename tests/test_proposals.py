@@ -168,6 +168,24 @@ def test_each_outline_is_drawn_with_the_colours_about_it():
     assert not together[y:y + height, x:x + width].any()
 
 
+def test_outlines_are_drawn_one_by_one_only_before_a_camera_that_moves(monkeypatch):
+    asked: list[bool] = []
+
+    def listen(*arguments):
+        asked.append(arguments[3])
+        return outline(*arguments)
+    monkeypatch.setattr(proposals_file, 'outline', listen)
+    proposals = Proposals()
+    for picture, _ in moving():
+        proposals(picture)
+    assert all(asked[2:]) and len(asked) > 6
+    asked.clear()
+    still, proposals = view(table(), 100, 80), Proposals()
+    for k in range(8):
+        proposals(put(still, (40 + 20 * k, 60, 50, 40), RED))
+    assert not any(asked) and asked
+
+
 def test_what_differs_and_looks_like_what_is_about_it_counts_as_it_is():
     noise = np.random.default_rng(0).normal(0, 2, (120, 160, 3))
     picture = np.clip(60 + noise, 0, 255).astype(np.uint8)

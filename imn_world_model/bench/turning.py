@@ -16,10 +16,11 @@ from imn_world_model.base.errors import UserError
 from imn_world_model.bench.real import PROTOCOLS, read
 from imn_world_model.data.frames import Frames, ImageStack
 from imn_world_model.learning.run import Run, load_run
+from imn_world_model.model.observe import pixels
 from imn_world_model.prediction.accuracy import pictures
 from imn_world_model.prediction.fitting import FitOptions, FlowPredictor, Predictor, cut, fit
 from imn_world_model.prediction.training import new_flow
-from imn_world_model.prediction.transitions import TRAIN, Transitions, encoded, pixels, run_lengths
+from imn_world_model.prediction.transitions import TRAIN, Transitions, encoded, run_lengths
 
 PLAIN = PROTOCOLS[0]
 NAMES, UNITS = ('azimuth', 'polar'), ('rad/s', 'rad/s')

@@ -29,6 +29,7 @@ from imn_world_model.learning.grouping import group
 from imn_world_model.learning.likeness import outline_likeness
 from imn_world_model.learning.names import learn_names
 from imn_world_model.learning.photographs import Backgrounds
+from imn_world_model.model.observe import pixels
 from imn_world_model.model.recognition import Recognizer, pretrained_body, pretrained_features
 
 FILE = 'recognition.pt'
@@ -189,8 +190,7 @@ class Discoverer:
             recognizer = Recognizer(self.config.model)
             if recognizer.components is not None:
                 some = sample(views.images, SMALL_SAMPLE, self.config.train.seed)
-                recognizer.components.fit(recognizer.components.values(
-                    torch.from_numpy(some).movedim(-1, 1).float() / 255.0))
+                recognizer.components.fit(recognizer.components.values(pixels(some)))
         recognizer, learnt = learn_names(
             recognizer, signature[:, :self.config.model.recognizer_features], views, rows, name,
             self.config, steps, self.hardware, self.progress)
@@ -265,6 +265,5 @@ def _features(recognizer: Recognizer, images: ImageRows, rows: np.ndarray) -> np
 def _of_each(found: Callable[[Tensor], Tensor], images: ImageRows, rows: np.ndarray) -> np.ndarray:
     parts = []
     for part in np.array_split(rows, -(-len(rows) // BATCH)):
-        image = torch.from_numpy(np.ascontiguousarray(images[part])).movedim(-1, 1).float() / 255
-        parts.append(found(image))
+        parts.append(found(pixels(images[part])))
     return torch.cat(parts).numpy()

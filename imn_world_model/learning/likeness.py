@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from imn_world_model.data.frames import ImageRows
 from imn_world_model.learning.batches import Turned
 from imn_world_model.model.components import PictureComponents
+from imn_world_model.model.observe import pixels
 
 # Components of the coarse and of the fine outlines.
 COMPONENTS = 50
@@ -52,8 +53,7 @@ def _components(images: ImageRows, rows: np.ndarray) -> np.ndarray:
     parts = PictureComponents(0, COMPONENTS, alone=True)
     raw: list[list[torch.Tensor]] = []
     for few in np.array_split(rows, -(-len(rows) // BATCH)):
-        image = torch.from_numpy(np.ascontiguousarray(images[few])).movedim(-1, 1).float() / 255.0
-        raw.append(parts.values(image))
+        raw.append(parts.values(pixels(images[few])))
     values = [torch.cat(each) for each in zip(*raw, strict=True)]
     parts.fit(values)
     return parts.of(values).numpy()

@@ -87,7 +87,7 @@ def batches(images: np.ndarray, most: int = BATCH) -> Iterator[np.ndarray]:
         yield images[start:start + count]
 
 
-def pixels(images: np.ndarray, device: torch.device) -> torch.Tensor:
+def pixels(images: np.ndarray, device: torch.device | str = 'cpu') -> torch.Tensor:
     """:return: (B, 3, S, S) float32 in [0, 1] on a device, of (B, S, S, 3) uint8."""
     part = torch.from_numpy(np.ascontiguousarray(images))
     return part.to(device).movedim(-1, 1).float() / 255.0

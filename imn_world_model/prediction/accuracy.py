@@ -7,8 +7,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.observe import pixels
 from imn_world_model.prediction.fitting import FlowPredictor, Predictor, Window, cut
-from imn_world_model.prediction.transitions import Transitions, decode, pixels
+from imn_world_model.prediction.transitions import Transitions, decode
 
 BATCH = 16                              # windows whose pictures are decoded at a time
 

@@ -9,11 +9,11 @@ import numpy as np
 from imn_world_model.base.cli import atomic_path
 from imn_world_model.base.errors import UserError
 from imn_world_model.learning.run import Run
+from imn_world_model.model.observe import pixels
 from imn_world_model.model.pictures import grid
 from imn_world_model.prediction.fitting import cut
 from imn_world_model.prediction.transitions import (
     Transitions,
-    pixels,
     require_windows,
 )
 from imn_world_model.robot.world_model import WorldModel

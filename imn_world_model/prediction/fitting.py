@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from imn_world_model.base.errors import UserError
 from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.observe import pixels
 from imn_world_model.prediction.flow import GroupFlow
 from imn_world_model.prediction.transitions import (
     TRAIN,
     VALIDATION,
     Transitions,
     decode,
-    pixels,
     require_windows,
 )
 

@@ -5,10 +5,10 @@ import numpy as np
 import torch
 
 from imn_world_model.learning.run import Run
+from imn_world_model.model.observe import pixels
 from imn_world_model.prediction.flow import GroupFlow
 from imn_world_model.prediction.graph import DeployedFlow, DeployedPicture
 from imn_world_model.prediction.training import load_flow
-from imn_world_model.prediction.transitions import pixels
 from imn_world_model.robot.world_model import WorldModel
 
 

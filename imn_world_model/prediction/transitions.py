@@ -15,6 +15,7 @@ from imn_world_model.data.frames import Frames, ImageRows, load_frames
 from imn_world_model.learning.run import Run, weights_hash
 from imn_world_model.model.combine import active_product
 from imn_world_model.model.imn import IndependentModularNetwork
+from imn_world_model.model.observe import pixels
 
 TRAIN, VALIDATION, TEST = range(3)
 BATCH = 128
@@ -142,11 +143,6 @@ def run_lengths(known: np.ndarray, clip: np.ndarray) -> np.ndarray:
         if known[i] and clip[i] == clip[i + 1]:
             length[i] = length[i + 1] + 1
     return length
-
-
-def pixels(images: np.ndarray) -> Tensor:
-    """:return: (K, 3, S, S) float32 in [0, 1] of (K, S, S, 3) uint8."""
-    return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, 1).float() / 255.0
 
 
 def decode(network: IndependentModularNetwork, mean: Tensor, identity: Tensor,
