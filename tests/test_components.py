@@ -1,4 +1,4 @@
-"""What pictures show without training: components of pixels and of outlines."""
+"""What pictures show without training: components of pixels, of outlines and of colours."""
 import warnings
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from imn_world_model.model.components import (
     ORIENTATIONS,
     Components,
     PictureComponents,
+    colours_in,
     outlines_in,
 )
 from imn_world_model.vision.cutout import GREY
@@ -73,15 +74,53 @@ def test_few_pictures_have_few_components() -> None:
     assert torch.isfinite(found).all() and (found[:, 5:] == 0).all()
 
 
-def test_pixels_and_outlines_count_the_same() -> None:
+def test_pixels_outlines_and_colours_count_the_same() -> None:
     torch.manual_seed(0)
     image = torch.rand(30, 3, 128, 128)
-    parts = PictureComponents(5, 7, alone=False)
+    parts = PictureComponents(5, 7, 4, alone=False)
     parts.fit(parts.values(image))
     found = parts(image)
-    assert found.shape == (30, 19)
-    for part in found.split([5, 7, 7], dim=1):
-        torch.testing.assert_close(part.square().sum(1), torch.full((30,), 1 / 3))
+    assert found.shape == (30, 23)
+    for part in found.split([5, 7, 7, 4], dim=1):
+        torch.testing.assert_close(part.square().sum(1), torch.full((30,), 1 / 4))
+
+
+def painted(colour: tuple[float, float, float], left: int, width: int = 16) -> torch.Tensor:
+    """:return: (1, 3, 64, 64), a square of one colour before grey."""
+    image = torch.full((1, 3, 64, 64), GREY / 255.0)
+    image[:, :, left:left + width, left:left + width] = torch.tensor(colour).view(3, 1, 1)
+    return image
+
+
+def test_colours_are_shares_of_the_object_wherever_it_is() -> None:
+    red = colours_in(painted((0.8, 0.1, 0.1), 8), alone=True)
+    torch.testing.assert_close(red.square().sum(1), torch.ones(1))
+    torch.testing.assert_close(colours_in(painted((0.8, 0.1, 0.1), 30, 9), alone=True), red)
+    green = colours_in(painted((0.1, 0.8, 0.1), 8), alone=True)
+    assert float((red * green).sum()) < 0.01
+    half = painted((0.8, 0.1, 0.1), 8)
+    half[:, :, 8:24, 16:24] = painted((0.1, 0.8, 0.1), 8)[:, :, 8:24, 16:24]
+    both = colours_in(half, alone=True).square()
+    torch.testing.assert_close((both * (green > 0.1)).sum(), torch.tensor(0.5), atol=0.05, rtol=0)
+    everywhere = colours_in(painted((0.8, 0.1, 0.1), 8), alone=False)
+    assert float((everywhere * red).sum()) < 0.5      # grey counts, most of the picture
+
+
+def test_colours_stay_in_another_light() -> None:
+    torch.manual_seed(0)
+    image = painted((0.8, 0.3, 0.2), 8, 40)
+    image[:, :, 8:48, 8:48] *= 0.5 + 0.7 * torch.rand(1, 1, 40, 40)
+    seen = colours_in(image, alone=True)
+    darker = torch.where(image == GREY / 255.0, image, 0.5 * image)
+    assert float((colours_in(darker, alone=True) * seen).sum()) > 0.98
+    brown = torch.where(image == GREY / 255.0, image,
+                        image * torch.tensor([0.6, 1.0, 1.2]).view(3, 1, 1))
+    assert float((colours_in(brown, alone=True) * seen).sum()) < 0.9
+
+
+def test_an_empty_picture_has_no_colours() -> None:
+    empty = torch.full((2, 3, 64, 64), GREY / 255.0)
+    assert (colours_in(empty, alone=True) == 0).all()
 
 
 def thing(kind: int, size: np.ndarray, rng: np.random.Generator, turned: bool) -> np.ndarray:
@@ -136,7 +175,7 @@ def test_share_of_frames_whose_nearest_is_of_their_clip() -> None:
 def test_components_come_out_of_onnx_as_out_of_torch(alone: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     image = torch.rand(40, 3, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    parts = PictureComponents(6, 5, alone).eval()
+    parts = PictureComponents(6, 5, 4, alone).eval()
     parts.fit(parts.values(image))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')               # the exporter's own deprecations

@@ -105,6 +105,10 @@ def test_grouping_hears_outlines_of_objects_alone_and_frozen_features(
     def listen(features: np.ndarray, clip: np.ndarray, signature: np.ndarray, count: int,
                given: list[np.ndarray]) -> np.ndarray:
         assert (np.array([3, 5, 7])[clip] == [7, 3, 5, 5, 7, 3]).all()  # two frames of each
+        shapes = config.model.signature_size - config.model.recognizer_colours
+        for each in (features, signature):            # colours tell objects, not kinds
+            assert each.shape[1] == shapes
+            np.testing.assert_allclose(np.linalg.norm(each, axis=1), 1.0, atol=1e-5)
         heard.extend(given)
         return np.arange(3) % 2
 

@@ -63,7 +63,7 @@ def test_frozen_recognizer_keeps_its_features_while_the_rest_trains() -> None:
 
 
 def test_more_features_than_a_matrix_holds_are_refused() -> None:
-    with pytest.raises(UserError, match='are 278 together, more than the 100'):
+    with pytest.raises(UserError, match='are 303 together, more than the 100'):
         Recognizer(replace(MODEL, matrix_size=10))
 
 
@@ -88,7 +88,7 @@ def test_what_stands_out_is_weighed_and_the_rim_is_not() -> None:
 def test_recognizer_sees_the_input_and_modules_see_it_reduced(kind: str) -> None:
     torch.manual_seed(0)
     model = replace(MODEL, recognizer=kind, input_size=128, recognizer_components=0,
-                    recognizer_outlines=0)
+                    recognizer_outlines=0, recognizer_colours=0)
     network = IndependentModularNetwork(model, preset('objects').loss).eval()
     recognizer = network.recognizer
     assert recognizer is not None
@@ -124,7 +124,7 @@ def test_half_of_a_comparison_is_by_what_was_learnt() -> None:
 
 def test_recognizer_of_a_run_from_before_outlines_is_read() -> None:
     torch.manual_seed(0)
-    model = replace(MODEL, recognizer_outlines=0)
+    model = replace(MODEL, recognizer_outlines=0, recognizer_colours=0)
     old = Recognizer(model).state_dict()
     mean, axes = torch.rand(3 * 32 ** 2), torch.rand(50, 3 * 32 ** 2)
     del old['components.parts.0.mean'], old['components.parts.0.axes']

@@ -67,6 +67,7 @@ class ModelConfig:
     :param recognizer_components: principal components of small pictures beside them, of the
         ``conv`` recognizer; 0 for none.
     :param recognizer_outlines: the same of outlines, coarse and as many fine ones.
+    :param recognizer_colours: the same of colours.
     """
 
     __pydantic_config__ = CLOSED
@@ -91,6 +92,7 @@ class ModelConfig:
     recognizer_features: Count = 128
     recognizer_components: Natural = 0
     recognizer_outlines: Natural = 0
+    recognizer_colours: Natural = 0
 
     def __post_init__(self) -> None:
         if self.num_identities == AUTO and self.recognizer == 'none':
@@ -100,7 +102,7 @@ class ModelConfig:
             raise UserError(f"model.turn is '{self.turn}', but what an object's longest axis is "
                             "shows only where it is alone; set model.background=remove, or "
                             'model.turn=keep')
-        for name in ('recognizer_components', 'recognizer_outlines'):
+        for name in ('recognizer_components', 'recognizer_outlines', 'recognizer_colours'):
             if getattr(self, name) and self.recognizer != 'conv':
                 raise UserError(f'model.{name} are for model.recognizer=conv; set one of the two')
         if self.turn == 'auto' and self.recognizer == 'none':
@@ -123,7 +125,7 @@ class ModelConfig:
     def signature_size(self) -> int:
         """d, length of what images and identities are compared by."""
         return (self.recognizer_features + self.recognizer_components
-                + 2 * self.recognizer_outlines)
+                + 2 * self.recognizer_outlines + self.recognizer_colours)
 
     @property
     def side(self) -> int:

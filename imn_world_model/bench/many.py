@@ -125,6 +125,7 @@ def trained(objects: Objects, steps: int = STEPS, progress: bool = True,
     config = override(preset('objects32'), [
         f'model.num_identities={n}', 'model.turn=keep', 'model.background=keep',
         'model.recognizer_components=0', 'model.recognizer_outlines=0',
+        'model.recognizer_colours=0',
         f'train.steps={steps}', 'train.batch_size=64',
         f'train.all_modules_steps={2 * steps // 3}', 'train.revive_every=0'])
     recognizer = Recognizer(config.model)

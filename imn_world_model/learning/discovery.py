@@ -134,7 +134,8 @@ class Discoverer:
         given = [] if frozen is None else [frozen]
         if model.background == 'remove':
             given.append(outline_likeness(self.images, rows, of_clip))
-        identity = group(features, of_clip, signature.numpy(), model.num_identities, given)
+        identity = group(self._shapes(features), of_clip,
+                         self._shapes(signature.numpy()), model.num_identities, given)
         n = max(int(identity.max()) + 1, model.num_identities)
         # Where there are fewer clips than identities the rest are drawn at random.
         mean = 0.01 * torch.randn(n, signature.shape[1],
@@ -174,6 +175,11 @@ class Discoverer:
                           for share, way in zip(right, ways, strict=True)))
         best = ways[int(np.argmax(right))]
         return best.turned, best.anyhow
+
+    def _shapes(self, features: np.ndarray) -> np.ndarray:
+        """:return: (K, d') of length 1: without colours, of which things of one kind have many."""
+        kept = features[:, :features.shape[1] - self.config.model.recognizer_colours]
+        return kept / np.linalg.norm(kept, axis=1, keepdims=True)
 
     def _views(self, turned: bool, anyhow: float) -> RecognizerViews:
         images = Turned(self.images) if turned else self.images

@@ -50,7 +50,7 @@ def own_clip_nearest(features: np.ndarray, clip: np.ndarray) -> float:
 @torch.no_grad()
 def _components(images: ImageRows, rows: np.ndarray) -> np.ndarray:
     """:return: (K, D) of length 1, fitted to the same images."""
-    parts = PictureComponents(0, COMPONENTS, alone=True)
+    parts = PictureComponents(0, COMPONENTS, 0, alone=True)
     raw: list[list[torch.Tensor]] = []
     for few in np.array_split(rows, -(-len(rows) // BATCH)):
         raw.append(parts.values(pixels(images[few])))

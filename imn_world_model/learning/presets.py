@@ -40,7 +40,8 @@ _PAPER = Config(
 _OBJECTS = replace(
     _LOG,
     model=replace(_LOG.model, num_identities=AUTO, recognizer='conv', background='remove',
-                  turn='auto', recognizer_components=50, recognizer_outlines=50),
+                  turn='auto', recognizer_components=50, recognizer_outlines=50,
+                  recognizer_colours=25),
     loss=replace(_LOG.loss, recognition_weight=20.0, image_tail=0.5),
     train=replace(_LOG.train, steps=1000, batch_size=32, clip_steps=1500, trial_steps=200,
                   naming_steps=0, photo=True, single_identity_steps=0,
@@ -49,7 +50,8 @@ _OBJECTS = replace(
                   restart_every=0, balance=0.0, recolor=False, zoom=0.0, shift=0.0, flip=False))
 _OBJECTS_PRETRAINED = replace(
     _OBJECTS, model=replace(_OBJECTS.model, recognizer='efficientnet_lite0', input_size=128,
-                           turn='keep', recognizer_components=0, recognizer_outlines=0),
+                           turn='keep', recognizer_components=0, recognizer_outlines=0,
+                           recognizer_colours=0),
     loss=replace(_OBJECTS.loss, recognition_weight=100.0),
     train=replace(_OBJECTS.train, trial_steps=0))
 _DEBUG_MODEL = ModelConfig(

@@ -1,4 +1,6 @@
-"""What a picture shows without training: principal components of its pixels and its outlines."""
+"""
+What a picture shows without training: principal components of its pixels, outlines and colours.
+"""
 import math
 
 import torch
@@ -20,6 +22,10 @@ SHARPNESS = 4
 # Squared gradient that is none.
 EVEN = 1e-6
 FAINT = 0.01
+# Colours: logarithms of red over green and of yellow over blue, and of the brightness, each from
+# a value to a value in so many steps; what is added to grey levels, so that black has one.
+TINTS = ((-1.2, 2.0, 10), (-0.8, 2.0, 10), (-3.0, 0.6, 2))
+BLACK = 0.03
 
 
 class Components(nn.Module):
@@ -65,18 +71,23 @@ class Components(nn.Module):
 
 class PictureComponents(nn.Module):
     """
-    Components of pixels, of coarse and of fine outlines, side by side; all count the same.
+    Components of pixels, of coarse and of fine outlines, of colours, side by side.
+
+    All count the same.
 
     :param pixels: components of small pictures; 0 for none.
     :param outlines: components of the outlines in each of :data:`GRIDS`; 0 for none.
+    :param colours: components of the colours; 0 for none.
     :param alone: whether objects are alone before grey.
     """
 
-    def __init__(self, pixels: int, outlines: int, alone: bool) -> None:
+    def __init__(self, pixels: int, outlines: int, colours: int, alone: bool) -> None:
         super().__init__()
-        self.alone, self.num_pixels, self.num_outlines = alone, pixels, outlines
+        self.alone = alone
+        self.num_pixels, self.num_outlines, self.num_colours = pixels, outlines, colours
         sizes = [(3 * SMALL ** 2, pixels)] if pixels else []
         sizes += [(ORIENTATIONS * cells ** 2, outlines) for cells in GRIDS] if outlines else []
+        sizes += [(math.prod(steps for *_, steps in TINTS), colours)] if colours else []
         self.parts = nn.ModuleList(Components(width, count) for width, count in sizes)
 
     def fit(self, value: list[Tensor]) -> None:
@@ -90,7 +101,7 @@ class PictureComponents(nn.Module):
             part.fit(each)
 
     def forward(self, image: Tensor) -> Tensor:
-        """:return: (B, pixels + 2 * outlines) of length 1, of images (B, 3, H, W) in [0, 1]."""
+        """:return: (B, pixels + 2 * outlines + colours) of length 1, of images (B, 3, H, W)."""
         return self.of(self.values(image))
 
     def of(self, value: list[Tensor]) -> Tensor:
@@ -111,6 +122,9 @@ class PictureComponents(nn.Module):
             found.append(F.avg_pool2d(even, image.shape[-1] // SMALL).flatten(1))
         if self.num_outlines:
             found += outlines_in(F.avg_pool2d(even, max(1, image.shape[-1] // OUTLINE_SIDE)))
+        if self.num_colours:
+            step = max(1, image.shape[-1] // OUTLINE_SIDE)
+            found.append(colours_in(image[..., ::step, ::step], self.alone))
         return found
 
 
@@ -142,6 +156,39 @@ def outlines_in(level: Tensor) -> list[Tensor]:
     return found
 
 
+def colours_in(image: Tensor, alone: bool) -> Tensor:
+    """
+    How much of the object has which colour, wherever it is: a histogram.
+
+    Ratios of channels, as in Finlayson's log-chromaticities (2001): a light that is brighter
+    changes nothing, one of another colour moves all of them alike.
+
+    :param image: (B, 3, H, W) in [0, 1].
+    :param alone: whether plain grey is no object.
+    :return: (B, bins of :data:`TINTS`) roots of shares of the object's pixels.
+    """
+    part = shown(image) if alone else torch.ones_like(image[:, :1])      # (B, 1, H, W)
+    area = part.sum((2, 3), keepdim=True).clamp(min=1.0)
+    level = (image.mean(1, keepdim=True) * part).sum((2, 3), keepdim=True) / area
+    even = image * (MEAN_LEVEL / (level + 0.02))
+    red, green, blue = (even + BLACK).log().unbind(1)
+    tints = (red - green, (red + green) / 2 - blue, (even.mean(1) + BLACK).log())
+    near = []
+    for tint, (low, high, steps) in zip(tints, TINTS, strict=True):
+        place = ((tint.flatten(1) - low) / (high - low)).clamp(0.0, 1.0) * (steps - 1)
+        step = torch.arange(steps, device=image.device)[:, None]
+        near.append((1.0 - (place[:, None] - step).abs()).clamp(min=0.0))  # (B, steps, H*W)
+    first, second, bright = near
+    both = ((first * part.flatten(2))[:, :, None] * bright[:, None]).flatten(1, 2)
+    share = both @ second.transpose(1, 2) / area.flatten(1)[..., None]
+    return share.flatten(1).clamp(min=0.0).sqrt()
+
+
+def shown(image: Tensor) -> Tensor:
+    """:return: (B, 1, H, W), 1 where an object that is alone is, 0 where plain grey is."""
+    return ((image - GREY / 255.0).abs().amax(1, keepdim=True) > 1e-3).to(image.dtype)
+
+
 def evened(image: Tensor) -> Tensor:
     """:return: (B, 3, H, W) about 0, every channel of an image brought to one brightness."""
     level = image.mean((2, 3), keepdim=True)
@@ -150,7 +197,7 @@ def evened(image: Tensor) -> Tensor:
 
 def evened_alone(image: Tensor) -> Tensor:
     """:return: the same of objects alone, by their brightness: colours stay; black beside."""
-    shown = ((image - GREY / 255.0).abs().amax(1, keepdim=True) > 1e-3).to(image.dtype)
-    total = (image.mean(1, keepdim=True) * shown).sum((2, 3), keepdim=True)
-    level = total / shown.sum((2, 3), keepdim=True).clamp(min=1.0)
-    return (image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) * shown - MEAN_LEVEL
+    part = shown(image)
+    total = (image.mean(1, keepdim=True) * part).sum((2, 3), keepdim=True)
+    level = total / part.sum((2, 3), keepdim=True).clamp(min=1.0)
+    return (image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) * part - MEAN_LEVEL

@@ -51,9 +51,10 @@ class Recognizer(nn.Module):
         self.register_buffer('centre', None)
         self.kind, self.alone = config.recognizer, config.background == 'remove'
         self.components = None
-        if config.recognizer_components or config.recognizer_outlines:
-            self.components = PictureComponents(config.recognizer_components,
-                                                config.recognizer_outlines, self.alone)
+        parts = (config.recognizer_components, config.recognizer_outlines,
+                 config.recognizer_colours)
+        if any(parts):
+            self.components = PictureComponents(*parts, self.alone)
         if self.kind == 'conv':
             self.body: nn.Module = convolutions(config.recognizer_channels)
             self.head: nn.Module = nn.Linear(2 * config.recognizer_channels[-1],
@@ -66,9 +67,9 @@ class Recognizer(nn.Module):
                                       nn.Linear(PRETRAINED_FEATURES, config.recognizer_features))
         u = config.matrix_size
         if config.signature_size > u * u:
-            raise UserError('model.recognizer_features, recognizer_components and twice '
-                            f'recognizer_outlines are {config.signature_size} together, more than '
-                            f'the {u * u} entries of an identity matrix; lower one')
+            raise UserError('model.recognizer_features, recognizer_components, recognizer_colours '
+                            f'and twice recognizer_outlines are {config.signature_size} together, '
+                            f'more than the {u * u} entries of an identity matrix; lower one')
         # Orthonormal rows: any signatures can be written into matrices, see `write`.
         self.readout = nn.Parameter(torch.empty(config.signature_size, u * u))
         nn.init.orthogonal_(self.readout)
