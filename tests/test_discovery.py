@@ -6,7 +6,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from imn_world_model.base.config import AUTO, override
 from imn_world_model.base.errors import UserError
-from imn_world_model.learning.discovery import Discoverer, Discovery
+from imn_world_model.learning.discovery import Discoverer, Discovery, clearly_best
 from imn_world_model.learning.grouping import confusion_distance, group
 from imn_world_model.learning.presets import preset
 from imn_world_model.model.recognition import Recognizer
@@ -120,6 +120,17 @@ def test_grouping_hears_outlines_of_objects_alone_and_frozen_features(
     monkeypatch.setattr(discoverer, '_trial', lambda: (False, 0.0))
     discoverer.run()
     assert [each.shape for each in heard] == [(6, width) for width in widths]
+
+
+def test_things_stand_unless_another_way_is_better_than_chance() -> None:
+    right = np.arange(100) < 30
+    a_little = np.arange(100) < 33
+    clearly = np.arange(100) < 45
+    assert clearly_best([right, a_little]) == 0
+    assert clearly_best([right, a_little, clearly]) == 2
+    mixed = np.roll(right, 27)                        # 27 frames won, 27 lost, and 3 more won
+    mixed[60:63] = True
+    assert clearly_best([right, mixed]) == 0
 
 
 def test_small_groups_are_of_one_object_and_large_ones_of_one_kind() -> None:

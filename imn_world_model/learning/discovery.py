@@ -44,6 +44,8 @@ MAX_AVERAGED = 20_000
 UNTRIED = 0.3
 # One frame of so many of a clip is kept back in the trial, at most so many in all.
 KEEP_BACK, MAX_KEPT_BACK = 4, 2000
+# Standard deviations of chance that a way must be better by (as in McNemar's test).
+DOUBT = 2.0
 
 
 class Way(NamedTuple):
@@ -168,12 +170,14 @@ class Discoverer:
             views = self._views(way.turned, way.anyhow)
             recognizer, signature = self._learn(views, rows, self.clip[rows],
                                                 self.config.train.trial_steps)
-            answer = _features(recognizer, views.images, rest) @ signature.numpy().T
-            right.append(float((answer.argmax(1) == self.clip[rest]).mean()))
+            # Colours tell nothing of how things lie.
+            features = self._shapes(_features(recognizer, views.images, rest))
+            answer = features @ self._shapes(signature.numpy()).T
+            right.append(answer.argmax(1) == self.clip[rest])
         print('frames kept back and recognised as of their clip: '
-              + ', '.join(f'{100 * share:.1f} % with {way.name}'
-                          for share, way in zip(right, ways, strict=True)))
-        best = ways[int(np.argmax(right))]
+              + ', '.join(f'{100 * each.mean():.1f} % with {way.name}'
+                          for each, way in zip(right, ways, strict=True)))
+        best = ways[clearly_best(right)]
         return best.turned, best.anyhow
 
     def _shapes(self, features: np.ndarray) -> np.ndarray:
@@ -201,6 +205,18 @@ class Discoverer:
             recognizer, signature[:, :self.config.model.recognizer_features], views, rows, name,
             self.config, steps, self.hardware, self.progress)
         return recognizer, with_components(learnt, recognizer, views.images, rows, name)
+
+
+def clearly_best(right: list[np.ndarray]) -> int:
+    """
+    The first way, unless another is better by more than chance lets two ways differ.
+
+    :param right: for each way (R,) whether it was right, of the same frames.
+    :return: number of the way.
+    """
+    best = int(np.argmax([each.mean() for each in right]))
+    better, worse = (right[best] & ~right[0]).sum(), (right[0] & ~right[best]).sum()
+    return best if better - worse > DOUBT * np.sqrt(better + worse) else 0
 
 
 def with_components(learnt: Tensor, recognizer: Recognizer, images: ImageRows, rows: np.ndarray,
