@@ -95,6 +95,21 @@ def test_one_to_one_names_no_class_twice() -> None:
     assert len(set(names.values())) == len(names)
 
 
+def looks_of(angle: np.ndarray, side: float) -> np.ndarray:
+    """:return: (K, 3) coordinates of things whose two ends look alike but for a little."""
+    return np.stack((np.cos(2 * angle), np.sin(2 * angle), side * np.cos(angle - 0.2)), 1)
+
+
+def test_angles_are_read_of_things_whose_two_ends_look_nearly_alike() -> None:
+    known = np.radians(np.arange(0.0, 360.0, 22.5))
+    asked = known + np.radians(11.0)
+    found = real.read_angle(looks_of(known, 0.3), known, looks_of(asked, 0.3))
+    apart = np.degrees(np.abs(np.angle(np.exp(1j * (found - asked)))))
+    assert apart.max() < 4                            # one map for all of them is off by 88
+    one = real.read_angle(looks_of(known, 0.3)[:3], np.full(3, 6.2), looks_of(asked, 0.3)[:1])
+    np.testing.assert_allclose(one, 6.2)
+
+
 def test_unknown_protocols_and_empty_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='unknown protocol plain-X'):
         real.run(tmp_path, ['plain-X'], [0], 'objects32', [], tmp_path)

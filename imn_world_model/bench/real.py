@@ -18,7 +18,7 @@ import matplotlib
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist, pdist
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.kernel_ridge import KernelRidge
@@ -46,8 +46,9 @@ FRONTS = ('car', 'cow', 'cup', 'dog', 'horse')
 LEVEL = 90.0
 # The simple methods: components of 32x32 pixels, seeds of k-means.
 BASELINE_SIDE, BASELINE_COMPONENTS, BASELINE_SEEDS = 32, 50, 3
-# The map from coordinates to the azimuth: training frames that it takes, its ridge.
-LEAST_POSES, RIDGE = 3, 0.05
+# The map from coordinates to the azimuth: training frames that it takes, its ridge, cosine of how
+# far from the nearest frame's azimuth those are that it is fitted to.
+LEAST_POSES, RIDGE, SAME_SIDE = 3, 0.05, 0.0
 BATCH = 32
 
 
@@ -225,15 +226,34 @@ def azimuth_errors(learn: Frames, own: Observation, judge: Frames,
         mine = (seen.identity == identity) & level
         if theirs.sum() < LEAST_POSES or not mine.any():
             continue
-        known = own.latents[theirs]
-        # Coordinates are in units of their prior, so none is stretched.
-        gamma = 1.0 / max(float(np.median(pdist(known, 'sqeuclidean'))), 1e-9)
-        reader = KernelRidge(alpha=RIDGE, kernel='rbf', gamma=gamma).fit(
-            known, np.stack((np.cos(angle[theirs]), np.sin(angle[theirs])), 1))
-        cosine, sine = reader.predict(seen.latents[mine]).T
-        apart = np.degrees(np.arctan2(sine, cosine)) - judge.values['azimuth'][mine]
+        found = read_angle(own.latents[theirs], angle[theirs], seen.latents[mine])
+        apart = np.degrees(found) - judge.values['azimuth'][mine]
         errors[mine] = np.abs((apart + 180) % 360 - 180)
     return errors
+
+
+def read_angle(known: np.ndarray, angle: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """
+    Read angles off coordinates: the nearest frame says which side is seen, a map the rest.
+
+    The map is kernel ridge regression over frames of that side. Over all of them it would give
+    the mean of two sides that look alike, which is neither.
+
+    :param known: (K, d) coordinates of training frames.
+    :param angle: (K,) theirs, in radians.
+    :param asked: (R, d) coordinates.
+    :return: (R,) radians.
+    """
+    # Coordinates are in units of their prior, so none is stretched.
+    gamma = 1.0 / max(float(np.median(pdist(known, 'sqeuclidean'))), 1e-9)
+    nearest = angle[cdist(asked, known).argmin(1)]
+    found = np.empty(len(asked))
+    for number, (side, latents) in enumerate(zip(nearest, asked, strict=True)):
+        same = np.cos(angle - side) >= SAME_SIDE
+        apart = np.angle(np.exp(1j * (angle[same] - side)))
+        reader = KernelRidge(alpha=RIDGE, kernel='rbf', gamma=gamma).fit(known[same], apart)
+        found[number] = side + reader.predict(latents[None])[0]
+    return found
 
 
 def baselines(learn: Frames, judge: Frames, label: str,
