@@ -20,6 +20,8 @@ from imn_world_model.model.recognition import TEMPERATURE
 FLOOR = 1e-4
 # Clips that are grouped by each other; if there are more, the rest joins the nearest group.
 MAX_GROUPED = 1500
+# What a further clip in a group adds to the weight of what was given.
+OTHER = 2 / 3
 
 
 def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
@@ -32,8 +34,8 @@ def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
     :param signature: (K, d) of length 1, of the clips.
     :param num_identities: n; :data:`config.AUTO` for the n of the largest silhouette.
     :param given: (N, D) each, of length 1, features that no clip was needed for. How unlike the
-        clips are in these counts beside how rarely they are confused: the logarithm of the clips
-        in a group times as much, since confusion tells next neighbours alone.
+        clips are in these counts beside how rarely they are confused: :data:`OTHER` times as much
+        for each other clip in a clip's group, since confusion tells next neighbours alone.
     :return: (K,) int64 identities, the largest first.
     """
     count = len(signature)
@@ -48,7 +50,7 @@ def group(features: np.ndarray, clip: np.ndarray, signature: np.ndarray,
     if num_identities == AUTO:
         distance = _together(confused, unlike, 1.0)
         num_identities = best_silhouette(distance, _tree(distance))
-    weight = float(np.log(max(1.0, len(chosen) / num_identities)))
+    weight = OTHER * max(0.0, len(chosen) / num_identities - 1.0)
     tree = _tree(_together(confused, unlike, weight))
     joined = fcluster(tree, num_identities, 'maxclust') - 1
     n = int(joined.max()) + 1
