@@ -2,6 +2,7 @@
 import importlib.util
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,10 +52,10 @@ def test_the_plan_ends_at_the_goal(example: ModuleType, base: WorldModel,
 
 def test_a_plan_is_no_worse_than_what_was_left_of_the_last(example: ModuleType,
                                                            base: WorldModel) -> None:
-    before = np.tile([0.3, 0.0, 0.0], (sum(example.PIECES), 1))
-    end = 0.3 * example.HELD * sum(example.PIECES)
-    commands = example.plan(base, state(0.0, 0.0), state(end, 0.0), np.random.default_rng(0),
-                            before, np.array([0.3, 0.0, 0.0]), example.PIECES, samples=4, best=2)
+    # Held unevenly within the last piece: no plan that is drawn says the same.
+    before = np.outer([0.3, 0.3, 0.3, 0.3, 0.6, 0.6, 0.0, 0.0], [1.0, 0.0, 0.0])
+    commands = example.plan(base, state(0.0, 0.0), state(before[:, 0].sum() * example.HELD, 0.0),
+                            np.random.default_rng(0), before, np.zeros(3), example.PIECES)
     assert commands == pytest.approx(before)
 
 
@@ -99,3 +100,33 @@ def test_a_driver_that_is_there_stops_and_one_that_is_not_gives_up(
     done, commands, times = example.drive_to(camera, base, goal, driver, limit, 0.0, rng)
     assert not done and commands == example.MOST
     assert len(times) == example.MOST
+
+
+def test_the_planner_goes_on_from_what_is_left_of_its_plan(
+        example: ModuleType, base: WorldModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def perceive(images: np.ndarray) -> SimpleNamespace:
+        wanted = state(0.6, 0.3) if not images.any() else state(0.0, 0.0)
+        return SimpleNamespace(identity=wanted.identity, active=wanted.active,
+                               latent_mean=wanted.mean, latent_variance=wanted.variance)
+
+    base._perceive = perceive
+    drive = clip_drive(1, 0, 1.0)
+    camera = example.Camera(drive, SimpleNamespace(prepare=lambda rgb: rgb[::60, ::80]))
+    planned, befores, real = [], [], example.plan
+
+    def watched(*arguments: Any) -> np.ndarray:
+        befores.append(arguments[4])
+        planned.append(real(*arguments))
+        return planned[-1]
+
+    monkeypatch.setattr(example, 'plan', watched)
+    monkeypatch.setattr(example, 'MOST', 3)
+    start = camera.pose
+    example.drive_to(camera, base, np.zeros_like(camera.look()), 'planner',
+                     example.LIMITS['omnidirectional'], 0.0, np.random.default_rng(0))
+    assert not befores[0].any() and len(planned) == 3
+    for before, last in zip(befores[1:], planned, strict=False):
+        assert before == pytest.approx(np.concatenate((last[1:], np.zeros((1, 3)))))
+    for commands in planned:
+        start = start.moved(commands[0], example.HELD)
+    assert camera.pose.seen_from(start) == pytest.approx((0.0, 0.0, 0.0), abs=1e-9)
