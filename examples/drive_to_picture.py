@@ -1,12 +1,13 @@
 """
 Drive a simulated camera until its picture looks like a goal picture.
 
-    python examples/drive_to_picture.py --model model.onnx --starts 50
+    python examples/drive_to_picture.py --model model.onnx --starts 50 --base differential
 
-The planner imagines what commands lead to and takes those whose way lies nearest to the goal in
-the coordinates (cross-entropy method); after a few commands it looks again. Beside it drive one
-that only thinks of the next command, and one that draws commands at random. The model is one that
-`python -m imn_world_model.export` wrote of a run with a dynamics.
+The planner imagines what commands lead to and takes those that end nearest to the goal in the
+coordinates (cross-entropy method). After each command it looks again and goes on from what is left
+of its plan. Beside it drive one that only thinks of the next command, by the same means, and one
+that draws commands at random. The model is one that `python -m imn_world_model.export` wrote of a
+run with a dynamics.
 """
 import argparse
 import time
@@ -17,35 +18,60 @@ from tqdm import tqdm
 
 from imn_world_model.base.cli import run_cli
 from imn_world_model.base.errors import UserError
-from imn_world_model.rendering.drive import Drive, clip_drive, relative
+from imn_world_model.rendering.drive import (
+    FARTHEST,
+    NEAREST,
+    Drive,
+    Pose,
+    clip_drive,
+    relative,
+)
 from imn_world_model.rendering.robot_camera import render
 from imn_world_model.robot.inference import ImnModel
 from imn_world_model.robot.world_model import State, WorldModel
 
 NAMES = ('linear.x', 'linear.y', 'angular.z')
-LIMIT = np.array([0.6, 0.7, 0.6])       # m/s, m/s, rad/s
+# m/s, m/s, rad/s; a differential base cannot go sideways.
+LIMITS = {'omnidirectional': np.array([0.6, 0.7, 0.6]), 'differential': np.array([0.6, 0.0, 0.6])}
 HELD = 0.25                             # seconds that a command is held
-AHEAD = 10                              # commands in a plan
-DONE = 2                                # of them, before looking again
-MOST = 32                               # commands until a driver gives up
+# Of a plan: how many times each of its commands is held; what comes later is planned coarsely.
+PIECES = (1, 1, 2, 4)
+MOST = 16                               # commands until a driver gives up
 AWAY = 4.0                              # seconds of driving from start to goal
+IN_VIEW = 0.3                           # radians off the axis
+ASIDE = 0.15                            # metres at least
+ON_THE_WAY = 1.0                        # weight of the way beside its end: arrive, and soon
 
 
-def plan(model: WorldModel, state: State, goal: State, rng: np.random.Generator, ahead: int,
-         rounds: int = 5, samples: int = 192, best: int = 16) -> np.ndarray:
-    """:return: (ahead, 3) commands: what the best samples have in common, round after round."""
-    middle, spread = np.zeros((ahead, 3)), np.tile(LIMIT, (ahead, 1))
-    many = state.repeated(samples)
+def plan(model: WorldModel, state: State, goal: State, rng: np.random.Generator,
+         before: np.ndarray, limit: np.ndarray, pieces: tuple[int, ...], rounds: int = 8,
+         samples: int = 192, best: int = 24) -> np.ndarray:
+    """
+    Plan by the cross-entropy method.
+
+    :param before: (K, 3) commands to begin with: what is left of the last plan.
+    :param limit: (3,) of the commands, either way.
+    :param pieces: how many times each command is held, K altogether.
+    :return: (K, 3) commands, the best that were found.
+    """
+    found, starts = before, np.cumsum(pieces) - np.array(pieces)
+    held = np.array(pieces)[:, None]
+    # What is held longer is drawn smaller, or most of the plans lead far away.
+    middle, spread = np.add.reduceat(before, starts) / held, limit / held
     # Only modules that make the picture can bring it nearer to the goal.
     counts = (goal.active | state.active)[0][:, None] / (0.05 + goal.variance[0])
     for _ in range(rounds):
-        actions = np.clip(rng.normal(middle, spread, (samples, ahead, 3)), -LIMIT, LIMIT)
-        way = model.imagine(many, actions, HELD, pictures=False).mean
-        # All of the way counts, not its end alone: else arriving is put off again and again.
-        cost = (counts * (way - goal.mean[:, None]) ** 2).sum((2, 3)).mean(1)
-        chosen = actions[np.argsort(cost)[:best]]
+        drawn = np.clip(rng.normal(middle, spread, (samples, *middle.shape)), -limit, limit)
+        drawn[0], drawn[1], drawn[2] = found[starts], middle, 0.0   # 0: to stand still
+        drawn[3::4, 1:] = 0.0                         # what thinks of the next command alone
+        actions = np.repeat(drawn, pieces, 1)
+        actions[0] = found                            # nothing worse than before
+        way = model.imagine(state.repeated(samples), actions, HELD, pictures=False).mean
+        apart = (counts * (way - goal.mean[:, None]) ** 2).sum((2, 3))
+        order = np.argsort(apart[:, -1] + ON_THE_WAY * apart.mean(1))
+        found, chosen = actions[order[0]], drawn[order[:best]]
         middle, spread = chosen.mean(0), chosen.std(0) + 0.01
-    return middle
+    return found
 
 
 class Camera:
@@ -77,33 +103,49 @@ def away(picture: np.ndarray, goal: np.ndarray) -> float:
     return float(np.square((picture.astype(float) - goal) / 255).mean())
 
 
-def drive_to(camera: Camera, model: WorldModel, goal: np.ndarray, driver: str, near: float,
-             rng: np.random.Generator) -> tuple[bool, int, list[float]]:
+def parked(drive: Drive, limit: np.ndarray, rng: np.random.Generator) -> Pose:
+    """:return: a place aside that a base reaches without going sideways, the object in view."""
+    while True:
+        pose = drive.poses[0]
+        for command in rng.uniform(-limit, limit, (round(AWAY), 3)):
+            pose = pose.moved(command, 1.0)
+            distance, bearing = relative(drive.scene, pose)
+            if not (NEAREST < distance < FARTHEST and abs(bearing) < IN_VIEW):
+                break
+        else:
+            if abs(pose.seen_from(drive.poses[0])[1]) > ASIDE:
+                return pose
+
+
+def drive_to(camera: Camera, model: WorldModel, goal: np.ndarray, driver: str, limit: np.ndarray,
+             near: float, rng: np.random.Generator) -> tuple[bool, int, list[float]]:
     """
     Drive until the picture looks like the goal's.
 
     :param driver: ``planner``, ``greedy`` or ``random``.
+    :param limit: (3,) of the commands, either way.
     :param near: squared error at which it does.
     :return: whether it came to that, commands taken, and seconds of each plan.
     """
     wanted = model.observe(None, goal[None])
     times: list[float] = []
-    done = 0
-    while True:
+    pieces = PIECES if driver == 'planner' else (1,)
+    commands = np.zeros((sum(pieces), 3))
+    for done in range(MOST + 1):
         picture = camera.look()
         if away(picture, goal) < near:
             return True, done, times
-        if done >= MOST:
-            return False, done, times
-        state, start = model.observe(None, picture[None]), time.perf_counter()
+        if done == MOST:
+            break
+        start = time.perf_counter()
         if driver == 'random':
-            commands = rng.uniform(-LIMIT, LIMIT, (DONE, 3))
+            commands = rng.uniform(-limit, limit, (1, 3))
         else:
-            commands = plan(model, state, wanted, rng, AHEAD if driver == 'planner' else 1)[:DONE]
+            commands = plan(model, model.observe(None, picture[None]), wanted, rng,
+                            np.concatenate((commands[1:], np.zeros((1, 3)))), limit, pieces)
         times.append(time.perf_counter() - start)
-        for command in commands:
-            camera.go(command)
-        done += len(commands)
+        camera.go(commands[0])
+    return False, MOST, times
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -111,6 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--model', type=Path, required=True, metavar='FILE.onnx')
+    parser.add_argument('--base', choices=LIMITS, default='omnidirectional')
     parser.add_argument('--starts', type=int, default=50)
     parser.add_argument('--seed', type=int, default=100, help='of the scenes')
     parser.add_argument('--arena', type=int, default=0, help='the room that the model knows')
@@ -123,6 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     if model.action_names != NAMES:
         raise UserError(f'{options.model} takes {", ".join(model.action_names)}; this example '
                         f'drives by {", ".join(NAMES)}')
+    limit = LIMITS[options.base]
     drivers = ('planner', 'greedy', 'random')
     reached: dict[str, list[bool]] = {driver: [] for driver in drivers}
     taken: dict[str, list[int]] = {driver: [] for driver in drivers}
@@ -132,21 +176,22 @@ def main(arguments: list[str] | None = None) -> None:
     for clip in bar:
         drive = clip_drive(options.seed, clip, AWAY, options.arena)
         camera = Camera(drive, perception)
-        camera.pose = target = drive.poses[-1]
+        camera.pose = target = drive.poses[-1] if limit[1] else parked(
+            drive, limit, np.random.default_rng((options.seed, clip)))
         goal = camera.look()
         for driver in drivers:
             camera = Camera(drive, perception)
-            done, commands, seconds = drive_to(camera, model, goal, driver, options.near,
+            done, commands, seconds = drive_to(camera, model, goal, driver, limit, options.near,
                                                np.random.default_rng((options.seed, clip)))
             reached[driver].append(done)
             taken[driver].append(commands)
-            apart[driver].append(abs(relative(drive.scene, camera.pose)[0]
-                                     - relative(drive.scene, target)[0]))
+            apart[driver].append(float(np.hypot(camera.pose.x - target.x,
+                                                camera.pose.z - target.z)))
             times += seconds if driver == 'planner' else []
         bar.set_postfix({driver: sum(reached[driver]) for driver in drivers})
     for driver in drivers:
         print(f'{driver:8} reached {sum(reached[driver])} of {options.starts}, '
-              f'{np.mean(taken[driver]):.1f} commands of {HELD} s, distance to the object wrong '
+              f'{np.mean(taken[driver]):.1f} commands of {HELD} s, place wrong '
               f'by {np.median(apart[driver]):.3f} m (median)')
     print(f'a plan takes {np.median(times):.3f} s (median), {np.max(times):.3f} s at most')
 

@@ -2,6 +2,7 @@
 import importlib.util
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,16 +39,37 @@ def base(example: ModuleType) -> WorldModel:
     return WorldModel(None, move, None, example.NAMES, ('m/s', 'm/s', 'rad/s'))
 
 
-def test_the_plan_ends_at_the_goal(example: ModuleType, base: WorldModel) -> None:
-    start, goal = state(0.0, 0.0), state(0.7, -0.5)
-    rng = np.random.default_rng(0)
-    commands = example.plan(base, start, goal, rng, example.AHEAD)
-    assert (np.abs(commands) <= example.LIMIT + 1e-9).all()
-    end = base.imagine(start, commands, example.HELD, pictures=False).mean[0, -1, 0]
-    assert end == pytest.approx([0.7, -0.5, 0.0], abs=0.1)
-    drawn = base.imagine(start, rng.uniform(-example.LIMIT, example.LIMIT, (example.AHEAD, 3)),
-                         example.HELD, pictures=False).mean[0, -1, 0]
-    assert np.abs(drawn - [0.7, -0.5, 0.0]).max() > 0.2
+@pytest.mark.parametrize(('start', 'goal'), [((0.0, 0.0), (0.6, -0.4)), ((0.2, 0.1), (0.0, 0.4))])
+def test_the_plan_ends_at_the_goal(example: ModuleType, base: WorldModel,
+                                   start: tuple[float, float], goal: tuple[float, float]) -> None:
+    limit = example.LIMITS['omnidirectional']
+    commands = example.plan(base, state(*start), state(*goal), np.random.default_rng(0),
+                            np.zeros((sum(example.PIECES), 3)), limit, example.PIECES)
+    assert (np.abs(commands) <= limit + 1e-9).all()
+    end = base.imagine(state(*start), commands, example.HELD, pictures=False).mean[0, -1, 0]
+    assert end == pytest.approx([*goal, 0.0], abs=0.1)
+
+
+def test_a_plan_is_no_worse_than_what_was_left_of_the_last(example: ModuleType,
+                                                           base: WorldModel) -> None:
+    # Held unevenly within the last piece: no plan that is drawn says the same.
+    before = np.outer([0.3, 0.3, 0.3, 0.3, 0.6, 0.6, 0.0, 0.0], [1.0, 0.0, 0.0])
+    commands = example.plan(base, state(0.0, 0.0), state(before[:, 0].sum() * example.HELD, 0.0),
+                            np.random.default_rng(0), before, np.zeros(3), example.PIECES)
+    assert commands == pytest.approx(before)
+
+
+def test_a_differential_base_gets_aside_without_going_sideways(example: ModuleType,
+                                                               base: WorldModel) -> None:
+    limit = example.LIMITS['differential']
+    commands = example.plan(base, state(0.0, 0.0), state(0.0, 0.3), np.random.default_rng(0),
+                            np.zeros((sum(example.PIECES), 3)), limit, example.PIECES)
+    assert (commands[:, 1] == 0).all()
+    drive = clip_drive(1, 0, 1.0)
+    poses = [example.parked(drive, limit, np.random.default_rng(seed)) for seed in range(20)]
+    aside = [pose.seen_from(drive.poses[0])[1] for pose in poses]
+    assert min(map(abs, aside)) > example.ASIDE and min(aside) < 0 < max(aside)
+    assert all(abs(example.relative(drive.scene, pose)[1]) < example.IN_VIEW for pose in poses)
 
 
 def test_the_camera_goes_where_it_is_sent(example: ModuleType) -> None:
@@ -62,7 +84,7 @@ def test_the_camera_goes_where_it_is_sent(example: ModuleType) -> None:
     assert example.away(before, before) == 0.0
 
 
-@pytest.mark.parametrize('driver', ['planner', 'random'])
+@pytest.mark.parametrize('driver', ['planner', 'greedy', 'random'])
 def test_a_driver_that_is_there_stops_and_one_that_is_not_gives_up(
         example: ModuleType, base: WorldModel, driver: str) -> None:
     drive = clip_drive(1, 0, 1.0)
@@ -72,8 +94,39 @@ def test_a_driver_that_is_there_stops_and_one_that_is_not_gives_up(
     base._perceive = lambda images: perceive
     camera = example.Camera(drive, SimpleNamespace(prepare=lambda rgb: rgb[::60, ::80]))
     goal, rng = camera.look(), np.random.default_rng(0)
-    done, commands, _ = example.drive_to(camera, base, goal, driver, 0.01, rng)
+    limit = example.LIMITS['omnidirectional']
+    done, commands, _ = example.drive_to(camera, base, goal, driver, limit, 0.01, rng)
     assert done and commands == 0
-    done, commands, times = example.drive_to(camera, base, goal, driver, 0.0, rng)
+    done, commands, times = example.drive_to(camera, base, goal, driver, limit, 0.0, rng)
     assert not done and commands == example.MOST
-    assert len(times) == example.MOST // example.DONE
+    assert len(times) == example.MOST
+
+
+def test_the_planner_goes_on_from_what_is_left_of_its_plan(
+        example: ModuleType, base: WorldModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def perceive(images: np.ndarray) -> SimpleNamespace:
+        wanted = state(0.6, 0.3) if not images.any() else state(0.0, 0.0)
+        return SimpleNamespace(identity=wanted.identity, active=wanted.active,
+                               latent_mean=wanted.mean, latent_variance=wanted.variance)
+
+    base._perceive = perceive
+    drive = clip_drive(1, 0, 1.0)
+    camera = example.Camera(drive, SimpleNamespace(prepare=lambda rgb: rgb[::60, ::80]))
+    planned, befores, real = [], [], example.plan
+
+    def watched(*arguments: Any) -> np.ndarray:
+        befores.append(arguments[4])
+        planned.append(real(*arguments))
+        return planned[-1]
+
+    monkeypatch.setattr(example, 'plan', watched)
+    monkeypatch.setattr(example, 'MOST', 3)
+    start = camera.pose
+    example.drive_to(camera, base, np.zeros_like(camera.look()), 'planner',
+                     example.LIMITS['omnidirectional'], 0.0, np.random.default_rng(0))
+    assert not befores[0].any() and len(planned) == 3
+    for before, last in zip(befores[1:], planned, strict=False):
+        assert before == pytest.approx(np.concatenate((last[1:], np.zeros((1, 3)))))
+    for commands in planned:
+        start = start.moved(commands[0], example.HELD)
+    assert camera.pose.seen_from(start) == pytest.approx((0.0, 0.0, 0.0), abs=1e-9)
