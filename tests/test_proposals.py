@@ -117,6 +117,19 @@ def test_what_colours_mistook_for_an_object_is_forgotten_once_enough_has_moved()
     assert found_share(proposals, shown[10:]) == 1.0
 
 
+def test_part_of_the_table_that_looks_like_an_object_is_told_by_what_moves_in_it():
+    picture, proposals = view(table(), 100, 80), Proposals()
+    picture[30:210, 70:250] = picture[30:210, 70:250] // 2 + (100, 0, 0)     # a plate
+    shown = [(put(picture, (90 + 12 * k, 100, 30, 30), BLUE, k), [(90 + 12 * k, 100, 30, 30)])
+             for k in range(10)]
+    shown += [(put(picture, (200, 60 + 12 * k, 30, 30), BLUE, k), [(200, 60 + 12 * k, 30, 30)])
+              for k in range(9)]
+    first, = proposals(shown[0][0])
+    assert overlap(first.box, (70, 30, 180, 180)) > 0.8
+    found_share(proposals, shown[1:12])
+    assert found_share(proposals, shown[12:]) >= 6 / 7
+
+
 def test_thing_that_came_and_stays_is_an_object_however_much_another_moves():
     picture, proposals = view(table(), 100, 80), Proposals()
     stays = (230, 140, 50, 60)

@@ -39,8 +39,10 @@ BY_COLOUR = 0.2
 # Share of pixels that the past must explain, or the camera looks elsewhere; share of the picture
 # of which something must be known, or its colours alone decide.
 EXPLAINED, KNOWN = 0.4, 0.5
-# A picture is kept, too, when of the objects' pixels less than this share are the same.
-UNCHANGED = 0.8
+# A picture is kept, too, when of the objects' pixels less than this share are the same, or when
+# of those that are, more than this share of the picture look otherwise: what is held for one
+# object may hide that another moves in it.
+UNCHANGED, STIRRED = 0.8, 0.005
 # Share of an object's pixels behind which free background is known, for it to be proven.
 PROVEN = 0.25
 # Pixels: gaps that are closed, how far an outline may lie beyond what moved.
@@ -108,7 +110,7 @@ class Proposals:
             return
         picture, found, excess, place = self._left
         self._left = None
-        if place is None or self._has_changed(found, place):
+        if place is None or self._has_changed(picture, found, place):
             self._keep(picture, found, self._proven(found, excess, place), place)
 
     def _moves(self) -> bool:
@@ -189,14 +191,18 @@ class Proposals:
         self._drawn = at, seed, found
         return found
 
-    def _has_changed(self, found: np.ndarray, place: np.ndarray) -> bool:
+    def _has_changed(self, picture: np.ndarray, found: np.ndarray, place: np.ndarray) -> bool:
         """:return: whether a picture tells more than the newest kept one."""
         height, width = found.shape
         if shift(place, width, height) > MOVED * width:
             return True
-        before = displaced(self._past[-1].objects, place) > 127
-        both, either = (before & found).sum(), (before | found).sum()
-        return bool(both < UNCHANGED * either)
+        last = self._past[-1]
+        before = displaced(last.objects, place) > 127
+        both, either = before & found, before | found
+        if both.sum() < UNCHANGED * either.sum():
+            return True
+        other = most(cv2.absdiff(picture, displaced(last.picture, place))) > 2 * SAME
+        return bool((other & both).sum() > STIRRED * found.size)
 
     def _proven(self, found: np.ndarray, excess: np.ndarray, place: np.ndarray | None
                 ) -> np.ndarray:
