@@ -6,9 +6,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from recordings import COMPRESSED, STORE, STRING, compressed, write_bag
+from recordings import COMPRESSED, STORE, STRING, compressed, header, write_bag
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from imn_world_model.base.errors import UserError
+from imn_world_model.data.bags import TYPESTORE
+from imn_world_model.data.detections import DETECTIONS, ROI
 from imn_world_model.data.frames import DataOptions, load_frames
 from imn_world_model.data.raw import SourceReport
 from imn_world_model.data.regions import Regions, finder
@@ -111,6 +114,62 @@ def test_a_topic_without_boxes_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='no boxes in /truth'):
         load_frames([path], DataOptions(size=32, regions=Regions(boxes='/truth'),
                                         cache_dir=tmp_path / 'cache'), progress=False)
+
+
+def detections(stamp: int, boxes: list[tuple[float, float, float, float]]):
+    """:return: a ``vision_msgs/Detection2DArray`` with the stamp of an image."""
+    kinds = TYPESTORE.types
+    none = STORE.types['geometry_msgs/msg/PoseWithCovariance'](
+        pose=STORE.types['geometry_msgs/msg/Pose'](
+            position=STORE.types['geometry_msgs/msg/Point'](x=0.0, y=0.0, z=0.0),
+            orientation=STORE.types['geometry_msgs/msg/Quaternion'](x=0.0, y=0.0, z=0.0, w=1.0)),
+        covariance=np.zeros(36))
+    told = [kinds['vision_msgs/msg/Detection2D'](
+        header=header(stamp), id='7',
+        results=[kinds['vision_msgs/msg/ObjectHypothesisWithPose'](
+            hypothesis=kinds['vision_msgs/msg/ObjectHypothesis'](class_id='mug', score=0.9),
+            pose=none)],
+        bbox=kinds['vision_msgs/msg/BoundingBox2D'](
+            center=kinds['vision_msgs/msg/Pose2D'](
+                position=kinds['vision_msgs/msg/Point2D'](x=x + width / 2, y=y + height / 2),
+                theta=0.0), size_x=width, size_y=height)) for x, y, width, height in boxes]
+    return kinds[DETECTIONS](header=header(stamp), detections=told)
+
+
+def detector_bag(folder: Path, kind: str, late: int = 0) -> Path:
+    """:return: a bag of images with boxes before each, whose stamps are so many ns off."""
+    messages = []
+    for number, (image, box) in enumerate(zip(*pictures(), strict=True)):
+        stamp = (number + 1) * SECOND // 5
+        x, y, width, height = map(float, box)
+        told = detections(stamp + late, [(x, y, 3.0, 3.0), (x, y, width, height)])
+        if kind == ROI:
+            told = STORE.types[ROI](x_offset=box[0], y_offset=box[1], width=box[2],
+                                    height=box[3], do_rectify=False)
+        messages += [('/boxes', kind, stamp - 10 ** 6, told),
+                     ('/camera', COMPRESSED, stamp, compressed(image, stamp))]
+    with Writer(folder / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {topic: writer.add_connection(topic, of, typestore=TYPESTORE)
+                       for topic, of in (('/boxes', kind), ('/camera', COMPRESSED))}
+        for topic, of, stamp, message in messages:
+            writer.write(connections[topic], stamp, TYPESTORE.serialize_cdr(message, of))
+    return folder / 'bag'
+
+
+@pytest.mark.parametrize(('kind', 'late', 'found'), (
+    (DETECTIONS, 0, True), (DETECTIONS, 90_000_000, True), (DETECTIONS, 20 * SECOND, False),
+    (ROI, 0, True)))
+def test_boxes_of_a_detector_in_a_log_are_cut_out(tmp_path: Path, kind, late, found) -> None:
+    source, = find_sources([detector_bag(tmp_path, kind, late)])
+    find = finder(source, ('/camera',), Regions(boxes='/boxes'))
+    regions = [find(frame, frame.load(None))
+               for frame in read_frames(source, ('/camera',), None, SourceReport())]
+    boxes = pictures()[1]
+    assert len(regions) == len(boxes)
+    if found:
+        np.testing.assert_allclose([region.box for region in regions], boxes)
+    else:
+        assert regions == [None] * len(boxes)
 
 
 def test_boxes_and_auto_exclude_each_other() -> None:

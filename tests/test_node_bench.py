@@ -8,7 +8,7 @@ import pytest
 from ros_graph import PATIENCE, ROOT, slowdown, wait_until
 
 from imn_world_model.base.errors import UserError
-from imn_world_model.bench import node, services
+from imn_world_model.bench import crowd, node, services
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -72,3 +72,13 @@ def test_parameter_service_without_a_node_is_one_error(monkeypatch):
     monkeypatch.setattr(services, 'DISCOVERY', 1.0)
     with pytest.raises(UserError, match='is the perception node up'):
         services.ask(1)
+
+
+def test_crowd_of_objects_is_found_by_the_node_itself(tiny_model):
+    images = crowd.pictures(3)
+    with node.bench(tiny_model, 2, images[0], regions='auto') as two:
+        def found():
+            load = two.load(images, 8.0, 3.0)
+            return load.drops < 1.0 and 2.0 <= two.objects <= 4.0
+
+        wait_until(found, 'about three objects in each answer')

@@ -11,7 +11,8 @@ from ros_graph import wait_until
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from imn_world_model.base.errors import UserError
-from imn_world_model.nodes.boxes import Pairing, boxes_of, message_class, stamp_of
+from imn_world_model.data.detections import boxes_of
+from imn_world_model.nodes.boxes import Pairing, message_class, stamp_of
 from imn_world_model.nodes.intake import Arrival, Intake
 from imn_world_model.nodes.objects import MOST, by_detector, largest_first
 from imn_world_model.nodes.parameters import Settings

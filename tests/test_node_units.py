@@ -191,3 +191,29 @@ def test_worker_rejects_answers_that_are_not_finite_and_gives_the_others(tiny_mo
     alone = model.predict(model.prepare(picture(2))[None])
     assert winner.label[1] == alone.label[0]
     np.testing.assert_allclose(winner.identity_scores[1], alone.identity_scores[0], rtol=1e-4)
+
+
+def test_worker_lets_the_finder_learn_once_answers_are_out_and_outlives_what_it_cannot_learn(
+        tiny_model):
+    events, rejected = [], []
+
+    def learn(source):
+        events.append(f'learnt {source}')
+        if source == 1:
+            raise MemoryError('8 TB')
+
+    intake = Intake(2)
+    worker = InferenceWorker(ImnModel(tiny_model), intake, 60.0,
+                             lambda item, _: (item.source, picture(item.source)),
+                             lambda *words: events.append('answered'),
+                             lambda item, *words: rejected.append(words), answered=learn)
+    worker.start()
+    for _ in range(2):
+        for source in range(2):
+            intake.put(arrival(source))
+        wait_until(lambda: rejected, 'what could not be learnt')
+        assert events[0] == 'answered' and sorted(events[1:]) == ['learnt 0', 'learnt 1']
+        assert rejected == [('cannot be learnt from: 8 TB', False)]
+        events.clear()
+        rejected.clear()
+    worker.stop()

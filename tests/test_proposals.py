@@ -117,6 +117,19 @@ def test_what_colours_mistook_for_an_object_is_forgotten_once_enough_has_moved()
     assert found_share(proposals, shown[10:]) == 1.0
 
 
+def test_part_of_the_table_that_looks_like_an_object_is_told_by_what_moves_in_it():
+    picture, proposals = view(table(), 100, 80), Proposals()
+    picture[30:210, 70:250] = picture[30:210, 70:250] // 2 + (100, 0, 0)     # a plate
+    shown = [(put(picture, (90 + 12 * k, 100, 30, 30), BLUE, k), [(90 + 12 * k, 100, 30, 30)])
+             for k in range(10)]
+    shown += [(put(picture, (200, 60 + 12 * k, 30, 30), BLUE, k), [(200, 60 + 12 * k, 30, 30)])
+              for k in range(9)]
+    first, = proposals(shown[0][0])
+    assert overlap(first.box, (70, 30, 180, 180)) > 0.8
+    found_share(proposals, shown[1:12])
+    assert found_share(proposals, shown[12:]) >= 6 / 7
+
+
 def test_thing_that_came_and_stays_is_an_object_however_much_another_moves():
     picture, proposals = view(table(), 100, 80), Proposals()
     stays = (230, 140, 50, 60)
@@ -148,8 +161,8 @@ def test_outlines_are_drawn_anew_only_when_something_moved(monkeypatch):
 def test_each_outline_is_drawn_with_the_colours_about_it():
     picture = np.full((120, 160, 3), (60, 120, 60), np.uint8)
     picture[:, 80:] = RED
-    boxes = (20, 40, 30, 30), (110, 40, 30, 30)
-    for (x, y, width, height), colour in zip(boxes, (RED, (60, 120, 60))):
+    boxes = (20, 40, 20, 20), (95, 30, 50, 60)
+    for (x, y, width, height), colour in zip(boxes, (RED, BLUE)):
         picture[y:y + height, x:x + width] = colour
     noise = np.random.default_rng(0).normal(0, 3, picture.shape)
     picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
@@ -162,10 +175,36 @@ def test_each_outline_is_drawn_with_the_colours_about_it():
     assert count == 3
     for box in boxes:
         assert max(overlap(tuple(part), box) for part in stats[1:, :4]) > 0.9
-    # With one model of colours each thing looks like the other's surroundings.
+    # With one model of colours the smaller thing looks like what is about the other.
     together = outline(picture, seed, near, each=False)
-    x, y, width, height = boxes[0]
-    assert not together[y:y + height, x:x + width].any()
+    assert together[:, 80:].any() and not together[:, :80].any()
+
+
+def test_shadows_are_told_by_their_like_before_a_camera_at_rest():
+    noise = np.random.default_rng(0).normal(0, 3, (120, 160, 3))
+    picture = np.full((120, 160, 3), (60, 120, 60), np.uint8)
+    picture[40:70, 20:50] = RED
+    picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
+    seed, near = np.zeros((2, 120, 160), bool)
+    for x in (20, 110):                               # the second is but a shadow
+        seed[40:70, x:x + 30], near[33:77, x - 7:x + 37] = True, True
+    found = outline(picture, seed, near, each=False)
+    assert found[40:70, 20:50].mean() > 0.95 and not found[:, 80:].any()
+
+
+def test_background_is_learnt_once_objects_are_told(monkeypatch):
+    laid = []
+    whole = proposals_file.laid_over
+    monkeypatch.setattr(proposals_file, 'laid_over', lambda past: laid.append(1) or whole(past))
+    proposals, other = Proposals(), Proposals()
+    for k, (picture, _) in enumerate(moving(6)):
+        found = [region.box for region in proposals(picture)]
+        assert len(laid) == 2 * k
+        assert found == [region.box for region in other(picture)]     # which learns when it must
+        proposals.learn()
+        proposals.learn()
+        assert len(laid) == 2 * k + 1
+        other.learn()
 
 
 def test_outlines_are_drawn_one_by_one_only_before_a_camera_that_moves(monkeypatch):

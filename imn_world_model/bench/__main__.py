@@ -144,8 +144,9 @@ def main(arguments: list[str] | None = None) -> None:
         from imn_world_model.bench import decode
         figures['decode'] = decode.run()
     if options.node or everything:
-        from imn_world_model.bench import node
-        figures['node'] = node.run(options.model or node.MODEL)
+        from imn_world_model.bench import crowd, node
+        figures['node'] = (node.run(options.model or node.MODEL)
+                           | crowd.run(options.model or node.MODEL))
     lines = [f'| {part}: {name} | {value:.3g} |' for part, values in figures.items()
              if part != 'gpu'                         # has tables of its own
              for name, value in values.items()]

@@ -68,23 +68,28 @@ class Bench:
     :param model: exported .onnx file.
     :param cameras: number of camera topics.
     :param provider: that the node runs the model on.
+    :param regions: the node's parameter; with one, answers are those on `objects`.
     """
 
-    def __init__(self, model: Path, cameras: int, provider: str = 'auto') -> None:
+    def __init__(self, model: Path, cameras: int, provider: str = 'auto',
+                 regions: str = 'none') -> None:
         import rclpy
-        from imn_msgs.msg import Transform
+        from imn_msgs.msg import ObjectArray, Transform
         from rclpy.executors import SingleThreadedExecutor
         from sensor_msgs.msg import CompressedImage
 
         from imn_world_model.nodes.running import Spinner
 
         self._arrived: dict[tuple[int, int], float] = {}
+        self._objects = 0
         self._turns = itertools.count(1)
         self.node = rclpy.create_node('bench')
         topics = [f'/bench{index}/compressed' for index in range(cameras)]
         self._publishers = [self.node.create_publisher(CompressedImage, topic, 10)
                             for topic in topics]
-        self.node.create_subscription(Transform, '/imn/transform', self._receive, 1000)
+        kind, topic = ((Transform, '/imn/transform') if regions == 'none'
+                       else (ObjectArray, '/imn/objects'))
+        self.node.create_subscription(kind, topic, self._receive, 1000)
         executor = SingleThreadedExecutor()
         executor.add_node(self.node)
         self._spinner = Spinner(executor)
@@ -92,7 +97,7 @@ class Bench:
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'imn_world_model.nodes.perception', '--ros-args',
              '--log-level', 'error', '-p', f'model:={model}', '-p', f'provider:={provider}',
-             '-p', f'image_topics:=[{", ".join(topics)}]'],
+             '-p', f'regions:={regions}', '-p', f'image_topics:=[{", ".join(topics)}]'],
             # Ctrl-C is for the bench, which then ends the node.
             start_new_session=True)
 
@@ -112,6 +117,12 @@ class Bench:
     def _receive(self, message: Any) -> None:
         stamp = message.header.stamp
         self._arrived[stamp.sec, stamp.nanosec] = time.monotonic()
+        self._objects += len(getattr(message, 'objects', ()))
+
+    @property
+    def objects(self) -> float:
+        """Return how many objects an answer of the last load had in the mean."""
+        return self._objects / max(1, len(self._arrived))
 
     def close(self) -> None:
         """End both nodes."""
@@ -139,6 +150,7 @@ class Bench:
         :param seconds: how long.
         """
         self._arrived.clear()
+        self._objects = 0
         published: dict[tuple[int, int], float] = {}
         before, started = self.cpu_seconds(), time.monotonic()
         for image in range(round(rate * seconds)):
@@ -167,7 +179,8 @@ def demo_images() -> list[bytes]:
 
 
 @contextlib.contextmanager
-def bench(model: Path, cameras: int, image: bytes, provider: str = 'auto') -> Iterator[Bench]:
+def bench(model: Path, cameras: int, image: bytes, provider: str = 'auto',
+          regions: str = 'none') -> Iterator[Bench]:
     """
     Start a node, and end it whatever happens.
 
@@ -175,6 +188,7 @@ def bench(model: Path, cameras: int, image: bytes, provider: str = 'auto') -> It
     :param cameras: number of camera topics.
     :param image: serialized message, to see whether the node is ready.
     :param provider: that the node runs the model on.
+    :param regions: see :class:`Bench`.
     """
     import rclpy
     from rclpy.signals import SignalHandlerOptions
@@ -182,7 +196,7 @@ def bench(model: Path, cameras: int, image: bytes, provider: str = 'auto') -> It
     # Ctrl-C is to leave ROS up, so that what was measured so far can be read.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
-        one = Bench(model, cameras, provider)
+        one = Bench(model, cameras, provider, regions)
         try:
             one.wait_until_ready(image)
             yield one

@@ -58,8 +58,9 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--roi', nargs=4, type=int, metavar=('X', 'Y', 'WIDTH', 'HEIGHT'),
                         help='region of interest in source pixels, cut first')
     parser.add_argument('--boxes', metavar='TOPIC',
-                        help='cut out objects: topic of JSON strings with stamp and box (x, y, '
-                             'width, height in pixels)')
+                        help='cut out objects: topic of a Detection2DArray or RegionOfInterest '
+                             '(the largest box counts), or of JSON strings with stamp and box '
+                             '(x, y, width, height in pixels)')
     parser.add_argument('--regions', choices=('none', 'auto'),
                         help='cut out objects: auto takes what differs from the background of a '
                              'camera that stands still')

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imn_world_model.base.errors import UserError
+from imn_world_model.data.boxes import Detected
 from imn_world_model.data.moving import from_motion, moves
 from imn_world_model.data.raw import RawFrame, Source, SourceReport
 from imn_world_model.data.sources import read_frames
@@ -23,8 +24,8 @@ class Regions:
     """
     How objects are found in pictures.
 
-    :param boxes: topic of JSON strings with ``box``: x, y, width, height in pixels; ``None``
-        without one.
+    :param boxes: topic of a detector's boxes, or of JSON strings with ``box``: x, y, width, height
+        in pixels; ``None`` without one.
     :param auto: whether to look for what differs from the background, or moves before it.
     """
 
@@ -58,6 +59,12 @@ def finder(source: Source, topics: tuple[str, ...], regions: Regions,
 
 
 def _from_topic(source: Source, topics: tuple[str, ...], topic: str) -> Finder:
+    detected = Detected(source.path, topic) if source.kind == 'bag' else None
+    if detected:
+        def of_detector(frame: RawFrame, rgb: np.ndarray) -> Region | None:
+            box = detected.largest(frame)
+            return Region(box) if box else None
+        return of_detector
     report = SourceReport()
     for _ in read_frames(source, topics, topic, report):
         pass
@@ -67,8 +74,9 @@ def _from_topic(source: Source, topics: tuple[str, ...], topic: str) -> Finder:
         if len(box) == 4:
             boxes[stamp] = float(box[0]), float(box[1]), float(box[2]), float(box[3])
     if not boxes:
-        raise UserError(f'{source.path}: no boxes in {topic}; give the topic of JSON strings '
-                        "with 'stamp' and 'box' (x, y, width, height)")
+        raise UserError(f'{source.path}: no boxes in {topic}; give the topic of a '
+                        'Detection2DArray (vision_msgs 4) or a RegionOfInterest, or of JSON '
+                        "strings with 'stamp' and 'box' (x, y, width, height)")
 
     def find(frame: RawFrame, rgb: np.ndarray) -> Region | None:
         box = boxes.get(frame.truth_key) or boxes.get(frame.stamp)

@@ -4,7 +4,6 @@ Boxes of a detector for the cameras' images: subscriptions, and which box belong
 Read are vision_msgs/Detection2DArray (of the same stamp as the image, or the nearest) and
 sensor_msgs/RegionOfInterest (no stamp: it holds until another one comes).
 """
-import math
 import struct
 import threading
 import time
@@ -17,11 +16,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import RegionOfInterest
 
+from imn_world_model.data.detections import DETECTIONS, ROI, boxes_of
 from imn_world_model.nodes.intake import Arrival, Intake
 from imn_world_model.vision.regions import Box
 
-ROI = 'sensor_msgs/msg/RegionOfInterest'
-DETECTIONS = 'vision_msgs/msg/Detection2DArray'
 INSTALL = ('vision_msgs is not installed, so its detections cannot be read; '
            'install ros-$ROS_DISTRO-vision-msgs')
 # Images of a camera that wait for their boxes.
@@ -159,33 +157,6 @@ def message_class(name: str) -> type | None:
         except ImportError:
             return None
     return None
-
-
-def boxes_of(message: Any) -> tuple[int | None, list[Box]]:
-    """
-    Read boxes.
-
-    :param message: Detection2DArray or RegionOfInterest.
-    :return: stamp in nanoseconds, None where there is none; x, y, width, height in pixels of each
-        box that has an area, upright about those that are turned.
-    """
-    if not hasattr(message, 'detections'):
-        box = tuple(float(value) for value in (message.x_offset, message.y_offset, message.width,
-                                               message.height))
-        return None, [(box[0], box[1], box[2], box[3])] if min(box[2:]) > 0 else []
-    boxes = []
-    for detection in message.detections:
-        bounds = detection.bbox
-        # Before vision_msgs 4 the centre was a geometry_msgs/Pose2D, without position.
-        centre = getattr(bounds.center, 'position', bounds.center)
-        cosine, sine = abs(math.cos(bounds.center.theta)), abs(math.sin(bounds.center.theta))
-        width = bounds.size_x * cosine + bounds.size_y * sine
-        height = bounds.size_x * sine + bounds.size_y * cosine
-        box = centre.x - width / 2, centre.y - height / 2, width, height
-        if all(map(math.isfinite, box)) and min(width, height) > 0:
-            boxes.append((box[0], box[1], box[2], box[3]))
-    stamp = message.header.stamp
-    return stamp.sec * 10 ** 9 + stamp.nanosec, boxes
 
 
 def stamp_of(payload: bytes) -> int:

@@ -19,17 +19,23 @@ MOST = 32
 Finder = Callable[[Arrival, np.ndarray], list[Region]]
 
 
-def by_itself(cameras: int) -> Finder:
+class ByItself:
     """
-    Find objects without a detector.
+    Finds objects without a detector.
 
     :param cameras: how many there are.
     """
-    proposals = [Proposals() for _ in range(cameras)]
 
-    def find(arrival: Arrival, rgb: np.ndarray) -> list[Region]:
-        return proposals[arrival.source](rgb)
-    return find
+    def __init__(self, cameras: int) -> None:
+        self._proposals = [Proposals() for _ in range(cameras)]
+
+    def __call__(self, arrival: Arrival, rgb: np.ndarray) -> list[Region]:
+        """:return: the objects in a picture."""
+        return self._proposals[arrival.source](rgb)
+
+    def learn(self, source: int) -> None:
+        """Use what a camera saw for what it sees later; for when its answers are out."""
+        self._proposals[source].learn()
 
 
 def by_detector(warn: Callable[[int, str, str], None]) -> Finder:

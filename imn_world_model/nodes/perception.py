@@ -133,16 +133,17 @@ class PerceptionNode(LifecycleNode):
             intake, self._settings.region_tolerance, self._health.add_dropped)
         self._cameras = cameras = Cameras(self, self._health, entry,
                                           self._settings.qos_reliability, self._settings.qos_depth)
-        find = None
+        find, answered = None, None
         if isinstance(entry, Pairing):
             BoxTopics(cameras.node, [self.resolve_topic_name(name) for name
                                      in self._settings.region_topics], entry, cameras.warn)
             find = objects.by_detector(cameras.warn)
         elif self._settings.regions == 'auto':
-            find = objects.by_itself(len(self._topics))
+            find = objects.ByItself(len(self._topics))
+            answered = find.learn
         self._worker = InferenceWorker(self._model, intake, self._settings.batch_wait,
                                        cameras.decode, self._answer, self._reject, find,
-                                       self._answer_nothing)
+                                       self._answer_nothing, answered)
         self._worker.start()
         self._enter('active', f'active on {", ".join(self._topics)}')
         return result

@@ -74,6 +74,8 @@ class InferenceWorker(threading.Thread):
     :param find: from an arrival and its (H, W, 3) picture to the objects in it; by default whole
         images are looked at.
     :param nothing: called with the model and an image in which no object is.
+    :param answered: called with each camera's number when a batch's answers are out, several
+        cameras' at once.
     """
 
     def __init__(self, model: ImnModel, intake: Intake, gather: float,
@@ -81,8 +83,8 @@ class InferenceWorker(threading.Thread):
                  answer: Callable[[ImnModel, list[Frame], Winner, float], None],
                  reject: Callable[[Arrival, str, bool], None],
                  find: Callable[[Arrival, np.ndarray], list[Region]] | None = None,
-                 nothing: Callable[[ImnModel, 'Empty'], None] = lambda model, picture: None
-                 ) -> None:
+                 nothing: Callable[[ImnModel, 'Empty'], None] = lambda model, picture: None,
+                 answered: Callable[[int], None] | None = None) -> None:
         super().__init__(name='inference', daemon=True)
         self.model = model
         self.gather = gather
@@ -92,6 +94,7 @@ class InferenceWorker(threading.Thread):
         self._reject = reject
         self._find = find
         self._nothing = nothing
+        self._answered = answered
         # Several cameras' images are read at once; OpenCV decodes outside Python's lock.
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), 'images')
 
@@ -102,6 +105,7 @@ class InferenceWorker(threading.Thread):
             model = self.model
             frames = self._frames(model, chain([first], arrivals))
             if not frames:
+                self._settle(first)
                 continue
             started = time.monotonic()
             try:
@@ -119,6 +123,16 @@ class InferenceWorker(threading.Thread):
             except Exception as error:
                 for frame in frames:
                     self._reject(frame.arrival, f'inference failed: {one_line(error)}', True)
+            self._settle(first)
+
+    def _settle(self, arrival: Arrival) -> None:
+        """Do what may wait until answers are out."""
+        if self._answered is None:
+            return
+        try:
+            list(self._pool.map(self._answered, range(self._intake.num_sources)))
+        except Exception as error:
+            self._reject(arrival, f'cannot be learnt from: {one_line(error)}', False)
 
     def _frames(self, model: ImnModel, arrivals: Iterable[Arrival]) -> list[Frame]:
         """:return: what could be read, in topic order; reading starts while others still come."""

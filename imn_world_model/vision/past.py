@@ -102,22 +102,28 @@ def laid_over(past: list[Kept]) -> Background:
     vote[np.stack(share) == 0] = -1.0
     best = cv2.resize(vote.argmax(0).astype(np.uint8), (width, height),
                       interpolation=cv2.INTER_NEAREST)
-    chosen = np.take_along_axis(level, best[None, ..., None].astype(np.intp), 0)[0]
-    near = np.stack([likeness(each, chosen) for each in level]) * weight
-    known = near.sum(0)
+    chosen = np.zeros_like(picture)
+    for k, each in enumerate(level):
+        cv2.copyTo(each, (best == k).astype(np.uint8), chosen)
     mean = np.zeros((height, width, 3), np.float32)
-    for each, share_of_it in zip(level, near):
-        mean += cv2.multiply(cv2.merge([share_of_it] * 3), each, dtype=cv2.CV_32F)
+    known, open_to_view = np.zeros((2, height, width), np.float32)
+    free = np.where(weight > COVERED, weight, 0.0)
+    for each, share_of_it, in_view in zip(level, weight, free):
+        alike = likeness(each, chosen)
+        near = alike * share_of_it
+        known += near
+        open_to_view += alike * in_view
+        mean += cv2.multiply(cv2.merge([near] * 3), each, dtype=cv2.CV_32F)
     mean /= np.maximum(known, 1e-6)[..., None]
     hidden = covered_always & (known > 0) & rest
     if len(past) == KEPT:
         # So much has moved meanwhile: what never did is no object.
         hidden &= past[-1].proven > 0
     whole = np.rint(mean).astype(np.uint8)
-    deviation = np.stack([np.minimum(most(cv2.absdiff(each, whole)), WILD) for each in level])
-    free = np.where(weight > COVERED, weight, 0.0)
-    deviation = (deviation * free).sum(0) / np.maximum(free.sum(0), 1e-6)
-    open_to_view = (near * (weight > COVERED)).sum(0)
+    deviation = np.zeros((height, width), np.float32)
+    for each, in_view in zip(level, free):
+        deviation += np.minimum(most(cv2.absdiff(each, whole)), WILD) * in_view
+    deviation /= np.maximum(free.sum(0), 1e-6)
     return Background(mean, known, deviation, open_to_view, hidden.astype(np.uint8) * 255,
                       past[-1].proven, rest)
 

@@ -1,17 +1,17 @@
 """
 Where objects are in whole pictures of a camera, without a model: they move against the background.
 
-The background may move, too: it is followed by optical flow (DIS, Kroeger et al. 2016) and a
-robust similarity, kept as pictures of the past laid over each other, and taken away. GrabCut then
-draws the outline, so that neither what an object leaves behind nor its shadow counts. While
-nothing is known yet, an object is what has other colours than the picture's rim. Where colours
-alone tell everything (:mod:`colours`), they do.
+The background may move, too: it is followed (:mod:`camera_motion`), kept as pictures of the past
+laid over each other, and taken away. GrabCut then draws the outline, so that neither what an
+object leaves behind nor its shadow counts. While nothing is known yet, an object is what has other
+colours than the picture's rim. Where colours alone tell everything (:mod:`colours`), they do.
 
 Needs neither torch nor ROS.
 """
 import cv2
 import numpy as np
 
+from imn_world_model.vision.camera_motion import CameraMotion
 from imn_world_model.vision.colours import Things, coloured_things
 from imn_world_model.vision.outlines import SPECK, by_rim, outline
 from imn_world_model.vision.past import (
@@ -39,8 +39,10 @@ BY_COLOUR = 0.2
 # Share of pixels that the past must explain, or the camera looks elsewhere; share of the picture
 # of which something must be known, or its colours alone decide.
 EXPLAINED, KNOWN = 0.4, 0.5
-# A picture is kept, too, when of the objects' pixels less than this share are the same.
-UNCHANGED = 0.8
+# A picture is kept, too, when of the objects' pixels less than this share are the same, or when
+# of those that are, more than this share of the picture look otherwise: what is held for one
+# object may hide that another moves in it.
+UNCHANGED, STIRRED = 0.8, 0.005
 # Share of an object's pixels behind which free background is known, for it to be proven.
 PROVEN = 0.25
 # Pixels: gaps that are closed, how far an outline may lie beyond what moved.
@@ -50,8 +52,8 @@ SETTLED = 0.05
 # Objects: least share of the picture, least share of the clearest one's evidence before a camera
 # at rest (where light and shadow differ, too) and before one that moves, how many.
 SMALLEST, CLEAR, FAINT, MOST = 0.002, 0.15, 0.05, 8
-# Flow is sampled at every so many pixels; a similarity explains it to within a pixel.
-FLOW_STEP, FLOW_ERROR = 8, 1.0
+# Least side of what is looked at, in pixels.
+LEAST_SIDE = 8
 # Colours are asked whether they alone tell at the first so many pictures of a place, and then
 # at every so many. They do from the first picture on that says so, or where a background is known
 # after so many. A picture that says no takes away the trust of two; there is so much at most.
@@ -67,7 +69,9 @@ class Proposals:
         self._background: Background | None = None
         # Place, what differed and the outline, when an outline was drawn last.
         self._drawn: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._camera = CameraMotion()
+        # What a picture tells the background, once its objects have been told.
+        self._left: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None] | None = None
 
     def __call__(self, rgb: np.ndarray) -> list[Region]:
         """
@@ -76,8 +80,9 @@ class Proposals:
         :param rgb: (H, W, 3) uint8.
         :return: the objects, the clearest first, each with its pixels; none where none is seen.
         """
+        self.learn()
         scale = LOOK_SIDE / max(rgb.shape[:2])
-        sides = tuple(max(FLOW_STEP, round(side * scale)) for side in rgb.shape[1::-1])
+        sides = tuple(max(LEAST_SIDE, round(side * scale)) for side in rgb.shape[1::-1])
         picture = cv2.resize(rgb, sides, interpolation=cv2.INTER_AREA)
         things = self._colours_tell(picture)
         if things is not None:
@@ -90,10 +95,23 @@ class Proposals:
             self._past, self._background, self._drawn = [], None, None
         excess, seed, near = self._differs(picture, place)
         found = self._outline(picture, seed, near, place)
-        if place is None or self._has_changed(found, place):
-            self._keep(picture, found, self._proven(found, excess, place), place)
+        self._left = picture, found, excess, place
         return _objects(found, excess, FAINT if self._moves() else CLEAR,
                         rgb.shape[1] / sides[0], rgb.shape[0] / sides[1])
+
+    def learn(self) -> None:
+        """
+        Use the last picture for the background.
+
+        It takes as long as to find the objects, and nobody waits for it: call it once they have
+        been passed on, or not at all; then the next picture's call begins with it.
+        """
+        if self._left is None:
+            return
+        picture, found, excess, place = self._left
+        self._left = None
+        if place is None or self._has_changed(picture, found, place):
+            self._keep(picture, found, self._proven(found, excess, place), place)
 
     def _moves(self) -> bool:
         """:return: whether a background is known, and moves: what differs from it is near."""
@@ -117,18 +135,11 @@ class Proposals:
         if not self._past or self._past[-1].picture.shape != picture.shape:
             return None
         last = self._past[-1].picture
-        before, now = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (last, picture))
-        flow = self._flow.calc(before, now, np.zeros((*now.shape, 2), np.float32))
-        half = FLOW_STEP // 2
-        y, x = np.mgrid[half:now.shape[0]:FLOW_STEP, half:now.shape[1]:FLOW_STEP]
-        start = np.stack((x, y), -1).reshape(-1, 2).astype(np.float32)
-        cv2.setRNGSeed(0)
-        matrix, _ = cv2.estimateAffinePartial2D(start, start + flow[y, x].reshape(-1, 2),
-                                                ransacReprojThreshold=FLOW_ERROR)
-        if matrix is None:
+        place = self._camera(last, picture)
+        if place is None:
             return None
-        place = np.vstack((matrix, (0.0, 0.0, 1.0)))
-        moved, inside = displaced(last, place), displaced(np.full(now.shape, 255, np.uint8), place)
+        now = picture.shape[:2]
+        moved, inside = displaced(last, place), displaced(np.full(now, 255, np.uint8), place)
         seen = inside == 255
         if seen.mean() < KNOWN:
             return None
@@ -180,14 +191,18 @@ class Proposals:
         self._drawn = at, seed, found
         return found
 
-    def _has_changed(self, found: np.ndarray, place: np.ndarray) -> bool:
+    def _has_changed(self, picture: np.ndarray, found: np.ndarray, place: np.ndarray) -> bool:
         """:return: whether a picture tells more than the newest kept one."""
         height, width = found.shape
         if shift(place, width, height) > MOVED * width:
             return True
-        before = displaced(self._past[-1].objects, place) > 127
-        both, either = (before & found).sum(), (before | found).sum()
-        return bool(both < UNCHANGED * either)
+        last = self._past[-1]
+        before = displaced(last.objects, place) > 127
+        both, either = before & found, before | found
+        if both.sum() < UNCHANGED * either.sum():
+            return True
+        other = most(cv2.absdiff(picture, displaced(last.picture, place))) > 2 * SAME
+        return bool((other & both).sum() > STIRRED * found.size)
 
     def _proven(self, found: np.ndarray, excess: np.ndarray, place: np.ndarray | None
                 ) -> np.ndarray:
