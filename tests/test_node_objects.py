@@ -232,7 +232,7 @@ def test_detections_of_a_detector_are_answered_where_vision_msgs_is_installed(
 
     node = run('-m', NODE, '--ros-args', '-p', f'model:={tiny_model}', '-p',
                'image_topics:=/camera/image', '-p', 'regions:=topic', '-p',
-               'region_topics:=/boxes')
+               'region_topics:=/boxes', '-p', 'region_tolerance:=0.001')  # its own box, or none
     detector = run('-c', DETECTOR)
     listener = run('-c', LISTENER, stdout=subprocess.PIPE)
     try:
