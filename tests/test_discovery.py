@@ -133,6 +133,32 @@ def test_things_stand_unless_another_way_is_better_than_chance() -> None:
     assert clearly_best([right, mixed]) == 0
 
 
+def test_the_trial_of_how_things_lie_does_not_look_at_colours(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    config = preset('objects32')
+    images = np.zeros((80, 32, 32, 3), np.uint8)
+    discoverer = Discoverer(config, images, np.repeat(np.arange(10), 8), None, {}, False)
+    shapes = config.model.signature_size - config.model.recognizer_colours
+    asked: list[int] = []
+
+    def told(shape: np.ndarray, colour: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(shape), config.model.signature_size), np.float32)
+        found[np.arange(len(shape)), shape] = 1.0
+        found[np.arange(len(shape)), shapes + colour] = 2.0
+        return found
+
+    def features(_: object, seen: object, rows: np.ndarray) -> np.ndarray:
+        clip, other = discoverer.clip[rows], (discoverer.clip[rows] + 1) % 10
+        asked.append(len(asked))
+        level = asked[-1] == 2                        # shapes are right then, else colours
+        return told(clip, other) if level else told(other, clip)
+    each = np.arange(10)
+    monkeypatch.setattr('imn_world_model.learning.discovery._features', features)
+    monkeypatch.setattr(discoverer, '_learn',
+                        lambda *_: (None, torch.from_numpy(told(each, each))))
+    assert discoverer._trial() == (True, 0.0) and asked == [0, 1, 2]
+
+
 def test_small_groups_are_of_one_object_and_large_ones_of_one_kind() -> None:
     """Confusion tells objects, and of which kind they are wrongly; what was given tells kinds."""
     rng = np.random.default_rng(0)
