@@ -168,9 +168,7 @@ def colours_in(image: Tensor, alone: bool) -> Tensor:
     :return: (B, bins of :data:`TINTS`) roots of shares of the object's pixels.
     """
     part = shown(image) if alone else torch.ones_like(image[:, :1])      # (B, 1, H, W)
-    area = part.sum((2, 3), keepdim=True).clamp(min=1.0)
-    level = (image.mean(1, keepdim=True) * part).sum((2, 3), keepdim=True) / area
-    even = image * (MEAN_LEVEL / (level + 0.02))
+    even = lit_evenly(image, part)
     red, green, blue = (even + BLACK).log().unbind(1)
     tints = (red - green, (red + green) / 2 - blue, (even.mean(1) + BLACK).log())
     near = []
@@ -180,7 +178,7 @@ def colours_in(image: Tensor, alone: bool) -> Tensor:
         near.append((1.0 - (place[:, None] - step).abs()).clamp(min=0.0))  # (B, steps, H*W)
     first, second, bright = near
     both = ((first * part.flatten(2))[:, :, None] * bright[:, None]).flatten(1, 2)
-    share = both @ second.transpose(1, 2) / area.flatten(1)[..., None]
+    share = both @ second.transpose(1, 2) / part.sum((2, 3)).clamp(min=1.0)[..., None]
     return share.flatten(1).clamp(min=0.0).sqrt()
 
 
@@ -198,6 +196,11 @@ def evened(image: Tensor) -> Tensor:
 def evened_alone(image: Tensor) -> Tensor:
     """:return: the same of objects alone, by their brightness: colours stay; black beside."""
     part = shown(image)
+    return lit_evenly(image, part).clamp(max=2.0) * part - MEAN_LEVEL
+
+
+def lit_evenly(image: Tensor, part: Tensor) -> Tensor:
+    """:return: (B, 3, H, W), each image's mean over a part (B, 1, H, W) brought to one level."""
     total = (image.mean(1, keepdim=True) * part).sum((2, 3), keepdim=True)
     level = total / part.sum((2, 3), keepdim=True).clamp(min=1.0)
-    return (image * (MEAN_LEVEL / (level + 0.02))).clamp(max=2.0) * part - MEAN_LEVEL
+    return image * (MEAN_LEVEL / (level + 0.02))
