@@ -18,14 +18,8 @@ from tqdm import tqdm
 
 from imn_world_model.base.cli import run_cli
 from imn_world_model.base.errors import UserError
-from imn_world_model.rendering.drive import (
-    FARTHEST,
-    NEAREST,
-    Drive,
-    Pose,
-    clip_drive,
-    relative,
-)
+from imn_world_model.rendering.drive import Drive, Pose, clip_drive, relative
+from imn_world_model.rendering.drivers import FARTHEST, NEAREST
 from imn_world_model.rendering.robot_camera import render
 from imn_world_model.robot.inference import ImnModel
 from imn_world_model.robot.world_model import State, WorldModel
