@@ -17,6 +17,10 @@ of what is seen of each.
 
 With --commands the camera stands on an omnidirectional base that a driver steers: its commands
 are in /cmd_vel, where it is in /odom, at 50 Hz. Nothing but the commands moves the picture.
+
+    python -m imn_world_model.simulate --out arcs --rate 5 --commands all --base differential
+
+A differential base never goes sideways: it drives arcs, and the object wanders in the picture.
 """
 import argparse
 import os
@@ -24,7 +28,7 @@ from pathlib import Path
 
 from imn_world_model.base.cli import run_cli
 from imn_world_model.base.errors import UserError
-from imn_world_model.rendering.drive import COMBINATIONS
+from imn_world_model.rendering.drivers import COMBINATIONS, DRIVERS
 from imn_world_model.rendering.recording import record
 
 
@@ -53,6 +57,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help='drive by commands, recorded with odometry: all combinations of '
                         'forward/back and left/right, those of unlike signs and single ones '
                         '(some), or those of like signs only (others)')
+    parser.add_argument('--base', choices=DRIVERS, default='omnidirectional',
+                        help='what --commands drive; left and right of a differential base are '
+                        'turns (default omnidirectional)')
     parser.add_argument('--quality', type=int, default=85, help='of the JPEGs (default 85)')
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1,
                         help='processes (default one per core)')
@@ -68,6 +75,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.objects > 1 and args.commands:
         raise UserError(f'--objects {args.objects} and --commands exclude each other: the driver '
                         'keeps one object in view; give one of them')
+    if args.base == 'differential' and not args.commands:
+        raise UserError('--base differential is without --commands, which drive it; add '
+                        '--commands all')
     args.out = args.out.absolute()
     check_target(args.out, args.overwrite)
     return args

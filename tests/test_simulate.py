@@ -153,6 +153,11 @@ def test_what_hides_an_object_shrinks_its_box() -> None:
     assert len(objects_truth(replace(hiding, others=(gone,)), view)) == 1
 
 
+def test_a_differential_base_needs_commands(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='--base differential is without --commands'):
+        simulate.main(['--out', str(tmp_path / 'log'), '--base', 'differential'])
+
+
 def test_commands_drive_around_one_object_only(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='--objects 2 and --commands exclude each other'):
         simulate.main(['--out', str(tmp_path / 'log'), '--objects', '2', '--commands', 'all'])

@@ -15,7 +15,8 @@ from rosbags.typesys import Stores, get_typestore
 from tqdm import tqdm
 
 from imn_world_model.base.cli import atomic_path
-from imn_world_model.rendering.drive import CONTROL_RATE, Drive, clip_drive
+from imn_world_model.rendering.drive import Drive, clip_drive
+from imn_world_model.rendering.drivers import CONTROL_RATE
 from imn_world_model.rendering.robot_camera import CENTRE, FOCAL_LENGTH, HEIGHT, WIDTH
 from imn_world_model.rendering.robot_frames import Frame, shoot
 
@@ -101,7 +102,7 @@ def between(args: argparse.Namespace, index: int) -> Iterator[tuple[float, int]]
 def shoot_all(args: argparse.Namespace) -> Iterator[Frame]:
     """:return: all frames in order; what they hold does not depend on the number of processes."""
     tasks = [(args.seed, clip, index, args.rate, args.quality, args.arena, args.commands,
-              args.frames / args.rate, args.mounted, args.objects)
+              args.frames / args.rate, args.mounted, args.objects, args.base)
              for clip in range(args.clips) for index in range(args.frames)]
     if args.jobs == 1:
         yield from (shoot(*task) for task in tasks)
@@ -135,7 +136,7 @@ def record(args: argparse.Namespace) -> None:
                 write(stamp, messages(frame, stamp))
                 if args.commands is not None:
                     drive = clip_drive(args.seed, clip, args.frames / args.rate, args.arena,
-                                       args.commands, args.mounted)
+                                       args.commands, args.mounted, args.base)
                     for time, step in between(args, index):
                         stamp = start + round(time * 1e9)
                         write(stamp, driven(drive, step, stamp))

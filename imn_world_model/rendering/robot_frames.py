@@ -108,7 +108,7 @@ def _rounded(values: dict[str, float]) -> dict[str, float]:
 
 def shoot(seed: int, clip: int, index: int, rate: float, quality: int, arena: int = 0,
           commands: str | None = None, seconds: float = 0.0, mounted: bool = False,
-          objects: int = 1) -> Frame:
+          objects: int = 1, base: str = 'omnidirectional') -> Frame:
     """
     Make one frame. It depends on the arguments only, not on frames made before.
 
@@ -118,11 +118,12 @@ def shoot(seed: int, clip: int, index: int, rate: float, quality: int, arena: in
     :param rate: frames per second.
     :param quality: of the JPEG, 1 to 100.
     :param arena: number of the place.
-    :param commands: which combinations of commands move the camera, see :mod:`drive`; ``None``
+    :param commands: which combinations of commands move the camera, see :mod:`drivers`; ``None``
         for a smooth path.
     :param seconds: length of the clip, where commands move it.
     :param mounted: whether the camera stands the same in all clips.
     :param objects: how many there are; more than one only on a smooth path.
+    :param base: what commands drive, one of :data:`drivers.DRIVERS`.
     :return: the frame.
     """
     time = index / rate
@@ -131,7 +132,7 @@ def shoot(seed: int, clip: int, index: int, rate: float, quality: int, arena: in
                  else clip_group(seed, clip, objects, arena, mounted))
         view = scene.view(time)
     else:
-        drive = clip_drive(seed, clip, seconds, arena, commands, mounted)
+        drive = clip_drive(seed, clip, seconds, arena, commands, mounted, base)
         scene, view = drive.scene, drive.view(time)
     image = render(scene, view, np.random.default_rng((seed, 2, clip, index)))
     done, data = cv2.imencode('.jpg', image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
