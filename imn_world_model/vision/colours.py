@@ -20,8 +20,9 @@ DARK, LIGHT = 4.0, 0.25
 RIM_COLOURS, RIM, RIM_SHARE, RIM_DEVIATION = 6, 5, 0.03, 0.05
 # Standard deviations from all of the background's colours, from which on something is a thing.
 APART = 4.0
-# Colours that are looked for in things; those nearer to each other than this are one.
-COLOURS, SAME = 8, 0.4
+# Colours that are looked for in things; those nearer to each other than this are one. How pure a
+# colour is counts so much of how far apart two hues are: light and shadow change it.
+COLOURS, SAME, PURITY = 8, 0.4, 0.5
 # A part is the neighbour's, as a gloss is, where this share of its rim is; and where it is smaller
 # than this share of the picture.
 SURROUNDED, SMALLEST = 0.5, 0.002
@@ -119,7 +120,7 @@ def _kinds(colour: np.ndarray) -> np.ndarray:
                                  cv2.KMEANS_PP_CENTERS)
     which, centres = np.asarray(label)[:, 0], np.asarray(found, np.float64)
     while len(centres) > 1:
-        between = np.linalg.norm(centres[:, None] - centres, axis=-1)
+        between = _apart(centres[:, None], centres)
         between[np.tril_indices(len(centres))] = np.inf
         one, other = np.unravel_index(between.argmin(), between.shape)
         if between[one, other] > SAME:
@@ -131,6 +132,15 @@ def _kinds(colour: np.ndarray) -> np.ndarray:
         which = which - (which > other)
         centres = np.delete(centres, other, axis=0)
     return which
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """:return: (...) how far colours (..., 2) are apart; on opposite sides of grey, all of it."""
+    off, middle = one - other, one + other
+    total = np.linalg.norm(off, axis=-1)
+    purer = (off * middle).sum(-1) / np.maximum(np.linalg.norm(middle, axis=-1), 1e-9)
+    turned = np.sqrt(np.maximum(total ** 2 - purer ** 2, 0.0))
+    return np.where((one * other).sum(-1) > 0, np.hypot(turned, PURITY * purer), total)
 
 
 def _is_pure(colour: np.ndarray) -> bool:
