@@ -64,7 +64,7 @@ def coloured_things(picture: np.ndarray) -> Things:
     if min(picture.shape[:2]) <= 2 * RIM:
         return Things([], None)
     colour = cv2.transform(cv2.LUT(cv2.medianBlur(picture, 3), _LOGARITHM), _AXES)
-    off, variation = _from_rim(np.asarray(colour, np.float32))
+    off, variation, background = _from_rim(np.asarray(colour, np.float32))
     away = np.asarray(cv2.GaussianBlur(off, (0, 0), 0.7), np.float32)
     thing = cv2.morphologyEx((away > APART).astype(np.uint8), cv2.MORPH_OPEN, _SPECK) > 0
     if thing.sum() < SMALLEST * thing.size:
@@ -72,19 +72,20 @@ def coloured_things(picture: np.ndarray) -> Things:
     axes = np.asarray(colour, np.float32)[..., :2]
     kind = np.zeros(thing.shape, np.uint8)
     kind[thing] = _kinds(axes[thing]) + 1
-    masks = _clearest(_parts(kind), away)
+    parts = [part for part in _parts(kind) if not _is_shadow(colour[part], background)]
+    masks = _clearest(parts, away)
     pure = sum(mask.sum() for mask in masks if _is_pure(axes[mask]))
     plain = bool(variation <= EVEN and np.median(away[thing]) >= FAR
                  and pure >= SHARE * sum(map(np.sum, masks)) > 0)
     return Things(masks, plain if not plain or thing.mean() >= FILLED else None)
 
 
-def _from_rim(colour: np.ndarray) -> tuple[np.ndarray, float]:
+def _from_rim(colour: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
     """
     Compare with the rim.
 
     :return: (h, w) float32, standard deviations from the nearest of its colours; by how much these
-        vary, in logarithms.
+        vary, in logarithms; the colours (K, 3).
     """
     height, width = colour.shape[:2]
     inner = np.zeros((height, width), bool)
@@ -95,7 +96,7 @@ def _from_rim(colour: np.ndarray) -> tuple[np.ndarray, float]:
     _, which, found = cv2.kmeans(rim, min(RIM_COLOURS, len(rim)), unknown, (3, 12, 0.01), 1,
                                  cv2.KMEANS_PP_CENTERS)
     variation = np.linalg.norm((rim - found[which[:, 0]])[:, :2], axis=1).mean()
-    nearest = np.full((height, width), np.inf, np.float32)
+    nearest, kept = np.full((height, width), np.inf, np.float32), []
     for k, centre in enumerate(np.asarray(found, np.float64)):
         own = rim[which[:, 0] == k]
         if len(own) >= max(2, RIM_SHARE * len(rim)):
@@ -104,7 +105,8 @@ def _from_rim(colour: np.ndarray) -> tuple[np.ndarray, float]:
             map_to: np.ndarray = np.column_stack((whiten, -whiten @ centre))
             off = np.asarray(cv2.transform(colour, map_to.astype(np.float64)), np.float32)
             nearest = np.minimum(nearest, (off * off).sum(-1))
-    return np.sqrt(nearest), float(variation)
+            kept.append(centre)
+    return np.sqrt(nearest), float(variation), np.array(kept).reshape(-1, 3)
 
 
 def _kinds(colour: np.ndarray) -> np.ndarray:
@@ -148,6 +150,14 @@ def _is_pure(colour: np.ndarray) -> bool:
     middle = np.median(colour, axis=0)
     spread = np.median(np.linalg.norm(colour - middle, axis=1))
     return bool(PURE <= np.linalg.norm(middle) >= spread / SPREAD)
+
+
+def _is_shadow(colour: np.ndarray, background: np.ndarray) -> bool:
+    """:return: whether colours (K, 3) are a pure one of the background (B, 3), but darker."""
+    middle = np.median(colour, axis=0)
+    pure = np.linalg.norm(background[:, :2], axis=1) >= PURE
+    same = np.linalg.norm(background[:, :2] - middle[:2], axis=1) < SAME
+    return bool((pure & same & (middle[2] < background[:, 2])).any())
 
 
 def _parts(kind: np.ndarray) -> list[np.ndarray]:
