@@ -74,6 +74,20 @@ def test_lit_and_dark_face_of_something_pure_are_one_thing():
     assert [overlap(box_of(mask), (40, 40, 40, 30)) > 0.9 for mask in things.masks] == [True]
 
 
+def test_a_lit_edge_is_its_things_and_a_thing_of_another_hue_there_is_not():
+    body, lit, other = (40, 140, 15), (120, 200, 90), (30, 40, 160)
+    for colour, count in ((lit, 1), (other, 2)):
+        things = coloured_things(blocks((40, 40, 30, 30, body), (46, 32, 14, 8, colour)))
+        assert len(things.masks) == count
+    assert overlap(box_of(coloured_things(blocks((40, 40, 30, 30, body), (46, 32, 14, 8, lit))
+                                          ).masks[0]), (40, 32, 30, 38)) > 0.9
+
+
+def test_a_dark_room_whose_colours_are_noisy_is_plain():
+    things = [coloured_things(blocks((40, 40, 30, 30, (60, 30, 10)), floor=(8, 10, 60)))]
+    assert things[0].plain and len(things[0].masks) == 1
+
+
 def test_a_shadow_on_a_pure_floor_is_no_thing_but_something_dark_of_another_colour_is():
     red, blue, green = (200, 30, 20), (10, 20, 90), (30, 250, 110)
     shadow = tuple(value // 3 for value in green)

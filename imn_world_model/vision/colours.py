@@ -23,16 +23,16 @@ APART = 4.0
 # Colours that are looked for in things; those nearer to each other than this are one. How pure a
 # colour is counts so much of how far apart two hues are: light and shadow change it.
 COLOURS, SAME, PURITY = 8, 0.4, 0.5
-# A part is the neighbour's, as a gloss is, where this share of its rim is; and where it is smaller
-# than this share of the picture.
-SURROUNDED, SMALLEST = 0.5, 0.002
+# A part is the neighbour's, as a gloss is, where this share of its rim is; of a neighbour of its
+# hue, within so many radians, less will do; and where it is smaller than this share of the picture.
+SURROUNDED, BESIDE, ALIKE, SMALLEST = 0.5, 0.1, 0.2, 0.002
 # Least side in pixels; least share of the clearest thing's evidence; how many.
 NARROW, CLEAR, MOST = 3, 0.03, 8
 # The picture is of this kind when the rim's colours vary by so little, when things are so far from
 # them (median), and when this share of the things is of pure colours: so far from grey, with a
 # spread (median) of this share of it. Things that fill less than this share of the picture do not
 # tell: they may be marks on something pale.
-EVEN, FAR, SHARE = 0.025, 9.0, 0.7
+EVEN, FAR, SHARE = 0.045, 9.0, 0.7
 PURE, SPREAD = 0.4, 0.1
 FILLED = 0.015
 # Two axes of colour and the mean, of logarithms of red, green and blue.
@@ -72,7 +72,7 @@ def coloured_things(picture: np.ndarray) -> Things:
     axes = np.asarray(colour, np.float32)[..., :2]
     kind = np.zeros(thing.shape, np.uint8)
     kind[thing] = _kinds(axes[thing]) + 1
-    parts = [part for part in _parts(kind) if not _is_shadow(colour[part], background)]
+    parts = [part for part in _parts(kind, axes) if not _is_shadow(colour[part], background)]
     masks = _clearest(parts, away)
     pure = sum(mask.sum() for mask in masks if _is_pure(axes[mask]))
     plain = bool(variation <= EVEN and np.median(away[thing]) >= FAR
@@ -160,27 +160,32 @@ def _is_shadow(colour: np.ndarray, background: np.ndarray) -> bool:
     return bool((pure & same & (middle[2] < background[:, 2])).any())
 
 
-def _parts(kind: np.ndarray) -> list[np.ndarray]:
+def _parts(kind: np.ndarray, axes: np.ndarray) -> list[np.ndarray]:
     """
     Cut what is of one colour into connected parts, and give the neighbour what lies in it.
 
     :param kind: (h, w) uint8, 0 for background.
+    :param axes: (h, w, 2) float32, colours.
     :return: (h, w) bool each.
     """
-    part, sizes = np.zeros(kind.shape, np.int32), [0]
+    part, sizes, hues = np.zeros(kind.shape, np.int32), [0], [0.0]
     for k in np.unique(kind[kind > 0]):
         own = cv2.morphologyEx((kind == k).astype(np.uint8), cv2.MORPH_OPEN, _SPECK)
         count, label, stats, _ = cv2.connectedComponentsWithStats(own)
         part[label > 0] = label[label > 0] + len(sizes) - 1
         sizes += [int(size) for size in stats[1:, cv2.CC_STAT_AREA]]
+        hues += [float(np.arctan2(*np.median(axes[label == j], axis=0))) for j in range(1, count)]
+    turned = np.abs(np.angle(np.exp(1j * np.subtract.outer(hues, hues))))
     for k in sorted(range(1, len(sizes)), key=sizes.__getitem__):
         own = part == k
         rim = part[(cv2.dilate(own.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~own]
         beside = np.bincount(rim, minlength=len(sizes))
         beside[0] = 0
-        nearest = int(beside.argmax())
+        alike = np.where(turned[k] <= ALIKE, beside, 0)
+        same = alike.max() >= BESIDE * len(rim) > 0
+        nearest = int((alike if same else beside).argmax())
         small = sizes[k] < SMALLEST * kind.size and beside[nearest] > 0
-        if small or beside[nearest] >= SURROUNDED * len(rim) > 0:
+        if small or same or beside[nearest] >= SURROUNDED * len(rim) > 0:
             part[own] = nearest
             sizes[nearest] += sizes[k]
             sizes[k] = 0
