@@ -23,6 +23,9 @@ def test_qos_auto_follows_what_publishers_offer(graph, start, tiny_model):
     node = start(model=tiny_model, image_topics=[TOPIC])
     identities = graph.collect(Identity, '/imn/identity')
     diagnostics = Diagnostics(graph)
+    # Nothing is known of the publishers yet; to subscribe anew may crash (ros2/rclpy#1644).
+    diagnostics.wait(STATUS, lambda status, values: values['publishers'] == '0', 'no publisher')
+    assert not graph.node.get_subscriptions_info_by_topic(TOPIC)
 
     def subscribed(reliability):
         wait_until(lambda: [info.qos_profile.reliability for info in

@@ -197,8 +197,8 @@ def test_worker_lets_the_finder_learn_once_answers_are_out_and_outlives_what_it_
         tiny_model):
     events, rejected = [], []
 
-    def learn(source):
-        events.append(f'learnt {source}')
+    def learn(source, hurry):
+        events.append(f'learnt {source}{" in a hurry" * hurry}')
         if source == 1:
             raise MemoryError('8 TB')
 
@@ -217,3 +217,20 @@ def test_worker_lets_the_finder_learn_once_answers_are_out_and_outlives_what_it_
         events.clear()
         rejected.clear()
     worker.stop()
+
+
+def test_worker_tells_the_finder_to_hurry_when_another_image_waits(tiny_model):
+    hurried, intake = [], Intake(1)
+
+    def answer(*_):
+        if not hurried:
+            intake.put(arrival(0))
+
+    worker = InferenceWorker(ImnModel(tiny_model), intake, 0.0,
+                             lambda item, _: (item.source, picture(item.source)), answer,
+                             lambda *words: None, answered=lambda _, hurry: hurried.append(hurry))
+    worker.start()
+    intake.put(arrival(0))
+    wait_until(lambda: len(hurried) == 2, 'both answers')
+    worker.stop()
+    assert hurried == [True, False]

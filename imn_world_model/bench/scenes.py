@@ -20,7 +20,7 @@ from imn_world_model.data.raw import Source, SourceReport
 from imn_world_model.data.regions import Regions, finder
 from imn_world_model.data.sources import find_sources, read_frames
 from imn_world_model.vision.overlaps import overlap
-from imn_world_model.vision.proposals import Proposals
+from imn_world_model.vision.prompt import PromptProposals
 from imn_world_model.vision.regions import Box
 
 TRUTH = '/ground_truth'
@@ -79,14 +79,15 @@ def regions_of(source: Source) -> tuple[dict[int, list[Box]], float]:
     :param source: with pictures of one camera.
     :return: stamp -> boxes; median milliseconds for a picture.
     """
-    proposals = Proposals()
+    proposals = PromptProposals()
     found: dict[int, list[Box]] = {}
     times = []
     for frame in read_frames(source, TOPICS, None, SourceReport()):
         rgb = frame.load(None)
         started = time.perf_counter()
-        regions = proposals(rgb)
+        regions = proposals(frame.stamp * 1e-9, rgb)
         times.append(time.perf_counter() - started)
+        proposals.learn()
         found[frame.stamp] = [region.box for region in regions]
     return found, 1e3 * float(np.median(times))
 

@@ -28,7 +28,8 @@ except ImportError:  # ROS 2 Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 MAX_LOST_AT_ONCE = 10_000
-LOOK_AROUND_PERIOD = 1.0
+# Seconds between looks at who publishes; the same for topics that nobody published yet.
+LOOK_AROUND_PERIOD, LOOK_OUT_PERIOD = 1.0, 0.1
 # Seconds without a publisher after which the log says which image topics there are.
 UNPUBLISHED_PATIENCE = 5.0
 TYPES = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage}
@@ -46,6 +47,9 @@ class Cameras:
 
     Messages are taken serialized: an image that is dropped costs no more than its copy, and a
     message that cannot be deserialized is a bad image rather than an exception in the executor.
+
+    A topic is subscribed to once somebody publishes it, as it is published: to destroy a
+    subscription may crash the executor (ros2/rclpy#1644), so it is left to publishers that change.
 
     :param node: that the cameras belong to; gives its name, its logger and its context.
     :param health: where images are counted; its topics are full names.
@@ -76,9 +80,12 @@ class Cameras:
         self._missed = [False] * len(self._types)
         for source in health.sources:
             source.reliability = self._wanted_reliability(source.topic, 'best_effort')
-        self._subscriptions = [self._subscribe(source) for source in range(len(self._types))]
-        self._timer = self._node.create_timer(LOOK_AROUND_PERIOD, self._look_around,
-                                              clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._subscriptions: list[Subscription | None] = [None] * len(self._types)
+        self._look_around()
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timers = [self._node.create_timer(LOOK_AROUND_PERIOD, self._look_around,
+                                                clock=clock),
+                        self._node.create_timer(LOOK_OUT_PERIOD, self._look_out, clock=clock)]
         executor = ImageExecutor(context=node.context)
         executor.add_node(self._node)
         self._spinner = Spinner(executor)
@@ -193,36 +200,49 @@ class Cameras:
                       '(a bag that loops, or a clock that was set)')
 
     def _look_around(self) -> None:
-        """Count publishers; follow a topic whose publishers turn out to be other than thought."""
-        for source, health in enumerate(self._health.sources):
-            types = [info.topic_type
-                     for info in self._node.get_publishers_info_by_topic(health.topic)]
-            with self._health.lock:
-                health.publishers = len(types)
-                if not types:
-                    health.qos_problem = ''
-            self._miss(source, bool(types))
-            offered = {TYPES[name] for name in types if name in TYPES}
-            if types and not offered:
-                self.warn(source, 'type', f'carries {types[0]}, which is no image')
-            reliability = self._wanted_reliability(health.topic, health.reliability)
-            subscription = self._subscriptions[source]
+        """Look at the publishers of all topics."""
+        for source in range(len(self._types)):
+            self._look_at(source)
+
+    def _look_out(self) -> None:
+        """Look for publishers of topics that are not subscribed to."""
+        for source, subscription in enumerate(self._subscriptions):
             if subscription is None:
-                self._subscriptions[source] = self._subscribe(source)
-            elif offered and self._types[source] not in offered:
-                # The executor lets go of it a little later; only then the type can be another.
-                self._node.destroy_subscription(subscription)
-                self._subscriptions[source] = None
-                self._types[source] = offered.pop()
-                health.reliability = reliability
-                self._logger.info(
-                    f'{health.topic} carries {self._types[source].__name__}; subscribing to that')
-            elif reliability != health.reliability:
-                self._node.destroy_subscription(subscription)
-                health.reliability = reliability
-                self._subscriptions[source] = self._subscribe(source)
-                self._logger.info(f'{health.topic}: subscribing as {reliability}, which its '
-                                  'publishers offer')
+                self._look_at(source)
+
+    def _look_at(self, source: int) -> None:
+        """Count a topic's publishers; subscribe as they publish, and anew when that changes."""
+        health = self._health.sources[source]
+        types = [info.topic_type
+                 for info in self._node.get_publishers_info_by_topic(health.topic)]
+        with self._health.lock:
+            health.publishers = len(types)
+            if not types:
+                health.qos_problem = ''
+        self._miss(source, bool(types))
+        offered = {TYPES[name] for name in types if name in TYPES}
+        if types and not offered:
+            self.warn(source, 'type', f'carries {types[0]}, which is no image')
+        if not offered:
+            return
+        reliability = self._wanted_reliability(health.topic, health.reliability)
+        subscription, other = self._subscriptions[source], self._types[source] not in offered
+        if subscription is not None:
+            if not other and reliability == health.reliability:
+                return
+            self._node.destroy_subscription(subscription)
+            self._subscriptions[source] = None
+        if other:
+            self._types[source] = offered.pop()
+            self._logger.info(
+                f'{health.topic} carries {self._types[source].__name__}; subscribing to that')
+        if reliability != health.reliability:
+            health.reliability = reliability
+            self._logger.info(f'{health.topic}: subscribing as {reliability}, which its '
+                              'publishers offer')
+        if subscription is None or not other:
+            # Else the executor lets go of it a little later; only then the type can be another.
+            self._subscriptions[source] = self._subscribe(source)
 
     def _miss(self, source: int, published: bool) -> None:
         """Say once that nobody publishes a topic, and what there is in its place."""

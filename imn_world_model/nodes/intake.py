@@ -76,6 +76,12 @@ class Intake:
                 deadline = time.monotonic() + gather if deadline is None else deadline
             yield from arrivals
 
+    @property
+    def waits(self) -> bool:
+        """Whether an image waits to be taken."""
+        with self._changed:
+            return any(slot is not None for slot in self._slots)
+
     def close(self) -> None:
         """Let `take` return at once, now and from now on."""
         with self._changed:

@@ -10,7 +10,7 @@ from imn_world_model.nodes.messages import floats
 from imn_world_model.nodes.worker import Empty, Frame
 from imn_world_model.robot.inference import ImnModel, Winner
 from imn_world_model.vision.following import Followed, Follower
-from imn_world_model.vision.proposals import Proposals
+from imn_world_model.vision.prompt import PromptProposals
 from imn_world_model.vision.regions import Box, Region
 
 # Boxes of one image that are looked at, the largest first.
@@ -27,15 +27,15 @@ class ByItself:
     """
 
     def __init__(self, cameras: int) -> None:
-        self._proposals = [Proposals() for _ in range(cameras)]
+        self._proposals = [PromptProposals() for _ in range(cameras)]
 
     def __call__(self, arrival: Arrival, rgb: np.ndarray) -> list[Region]:
         """:return: the objects in a picture."""
-        return self._proposals[arrival.source](rgb)
+        return self._proposals[arrival.source](arrival.received, rgb)
 
-    def learn(self, source: int) -> None:
-        """Use what a camera saw for what it sees later; for when its answers are out."""
-        self._proposals[source].learn()
+    def learn(self, source: int, hurry: bool) -> None:
+        """Do for a camera's next picture what nobody waits for, now that its answers are out."""
+        self._proposals[source].learn(hurry)
 
 
 def by_detector(warn: Callable[[int, str, str], None]) -> Finder:

@@ -74,8 +74,8 @@ class InferenceWorker(threading.Thread):
     :param find: from an arrival and its (H, W, 3) picture to the objects in it; by default whole
         images are looked at.
     :param nothing: called with the model and an image in which no object is.
-    :param answered: called with each camera's number when a batch's answers are out, several
-        cameras' at once.
+    :param answered: called when a batch's answers are out with each camera's number, and whether
+        another image waits already; several cameras' at once.
     """
 
     def __init__(self, model: ImnModel, intake: Intake, gather: float,
@@ -84,7 +84,7 @@ class InferenceWorker(threading.Thread):
                  reject: Callable[[Arrival, str, bool], None],
                  find: Callable[[Arrival, np.ndarray], list[Region]] | None = None,
                  nothing: Callable[[ImnModel, 'Empty'], None] = lambda model, picture: None,
-                 answered: Callable[[int], None] | None = None) -> None:
+                 answered: Callable[[int, bool], None] | None = None) -> None:
         super().__init__(name='inference', daemon=True)
         self.model = model
         self.gather = gather
@@ -127,10 +127,12 @@ class InferenceWorker(threading.Thread):
 
     def _settle(self, arrival: Arrival) -> None:
         """Do what may wait until answers are out."""
-        if self._answered is None:
+        answered = self._answered
+        if answered is None:
             return
         try:
-            list(self._pool.map(self._answered, range(self._intake.num_sources)))
+            list(self._pool.map(lambda source: answered(source, self._intake.waits),
+                                range(self._intake.num_sources)))
         except Exception as error:
             self._reject(arrival, f'cannot be learnt from: {one_line(error)}', False)
 

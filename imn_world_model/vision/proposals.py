@@ -81,13 +81,11 @@ class Proposals:
         :return: the objects, the clearest first, each with its pixels; none where none is seen.
         """
         self.learn()
-        scale = LOOK_SIDE / max(rgb.shape[:2])
-        sides = tuple(max(LEAST_SIDE, round(side * scale)) for side in rgb.shape[1::-1])
-        picture = cv2.resize(rgb, sides, interpolation=cv2.INTER_AREA)
+        picture = looked_at(rgb)
+        across, down = rgb.shape[1] / picture.shape[1], rgb.shape[0] / picture.shape[0]
         things = self._colours_tell(picture)
         if things is not None:
-            return [_region(mask, rgb.shape[1] / sides[0], rgb.shape[0] / sides[1])
-                    for mask in things.masks]
+            return [_region(mask, across, down) for mask in things.masks]
         place = self._follow(picture)
         if place is None:
             if self._past:
@@ -96,8 +94,7 @@ class Proposals:
         excess, seed, near = self._differs(picture, place)
         found = self._outline(picture, seed, near, place)
         self._left = picture, found, excess, place
-        return _objects(found, excess, FAINT if self._moves() else CLEAR,
-                        rgb.shape[1] / sides[0], rgb.shape[0] / sides[1])
+        return _objects(found, excess, FAINT if self._moves() else CLEAR, across, down)
 
     def learn(self) -> None:
         """
@@ -227,6 +224,13 @@ class Proposals:
         self._background = laid_over(self._past)
         if self._drawn is not None:
             self._drawn = np.eye(3), *self._drawn[1:]
+
+
+def looked_at(rgb: np.ndarray) -> np.ndarray:
+    """:return: (h, w, 3) uint8, a picture as small as it is looked at."""
+    scale = LOOK_SIDE / max(rgb.shape[:2])
+    sides = tuple(max(LEAST_SIDE, round(side * scale)) for side in rgb.shape[1::-1])
+    return np.asarray(cv2.resize(rgb, sides, interpolation=cv2.INTER_AREA))
 
 
 def _objects(found: np.ndarray, excess: np.ndarray, clear: float, across: float, down: float
