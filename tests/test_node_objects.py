@@ -59,9 +59,10 @@ def annotated(message):
     if message.points:
         got['text'] = message.texts[0].text
         got['points'] = [(point.x, point.y) for point in message.points[0].points]
+        got['sizes'] = message.texts[0].font_size, message.points[0].thickness
 node.create_subscription(Detection2DArray, '/imn/detections', detected, 10)
 node.create_subscription(ImageAnnotations, '/imn/annotations', annotated, 10)
-while len(got) < 5:
+while len(got) < 6:
     rclpy.spin_once(node, timeout_sec=0.1)
 print(json.dumps(got), flush=True)
 """
@@ -256,3 +257,4 @@ def test_detections_of_a_detector_are_answered_where_vision_msgs_is_installed(
     assert got['box'] == [18.0, 19.0, 20.0, 30.0]
     assert got['points'] == [[8, 4], [28, 4], [28, 34], [8, 34]]
     assert got['text'] == f'{first.track} {first.label} {first.confidence:.2f}'
+    assert got['sizes'] == pytest.approx([1.6, 0.2])         # of 64 pixels, not of 640
