@@ -84,7 +84,7 @@ def test_a_lit_edge_is_its_things_and_a_thing_of_another_hue_there_is_not():
 
 
 def test_a_dark_room_whose_colours_are_noisy_is_plain():
-    things = [coloured_things(blocks((40, 40, 30, 30, (60, 30, 10)), floor=(8, 10, 60)))]
+    things = [coloured_things(blocks((40, 40, 30, 30, (60, 30, 10)), floor=(12, 15, 70)))]
     assert things[0].plain and len(things[0].masks) == 1
 
 

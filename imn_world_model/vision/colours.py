@@ -32,7 +32,7 @@ NARROW, CLEAR, MOST = 3, 0.03, 8
 # them (median), and when this share of the things is of pure colours: so far from grey, with a
 # spread (median) of this share of it. Things that fill less than this share of the picture do not
 # tell: they may be marks on something pale.
-EVEN, FAR, SHARE = 0.045, 9.0, 0.7
+EVEN, FAR, SHARE = 0.028, 9.0, 0.7
 PURE, SPREAD = 0.4, 0.1
 FILLED = 0.015
 # Two axes of colour and the mean, of logarithms of red, green and blue.
