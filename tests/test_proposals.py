@@ -302,3 +302,34 @@ def test_bench_scenes_prints_a_line_for_each_recording(tmp_path, capsys):
         {key: value for key, value in figures.items() if 'several/one' in key}, abs=50)
     with pytest.raises(UserError, match='is no recording and holds none of scene'):
         scenes.run(tmp_path / 'several')
+
+
+def test_what_colours_alone_held_for_a_thing_is_ground_once_a_part_of_it_moves_off():
+    # A plate that is a part of the table, and a thing on it.
+    plate = view(table(), 100, 80)
+    plate[70:180, 100:220] = (120, 60, 130)
+    proposals, first = Proposals(), (90, 60, 70, 60)
+    found, = proposals(put(plate, first, RED))
+    assert overlap(found.box, (90, 60, 130, 120)) > 0.8
+    for k in range(1, 6):
+        proposals.learn()
+        box = (90 + 20 * k, 60 + 15 * k, 70, 60)
+        found, = proposals(put(plate, box, RED, k))
+        assert overlap(found.box, box) > 0.6, k
+
+
+def test_parts_that_look_like_the_table_elsewhere_belong_to_a_thing_before_a_known_ground():
+    light = (np.arange(WIDTH) // 20 + np.arange(HEIGHT)[:, None] // 20) % 2 > 0
+    colours = np.array([(70, 110, 70), (150, 150, 160)], np.uint8)
+    ground, other = colours[light.astype(int)], colours[1 - light.astype(int)]
+    proposals = Proposals()
+    for k in range(9):
+        x, y = 20 + 22 * k, 20 + 20 * k
+        picture = ground.copy()
+        picture[y:y + 32, x:x + 32] = (25, 25, 30)
+        picture[y + 8:y + 24, x + 32:x + 80] = other[y + 8:y + 24, x + 32:x + 80]
+        noise = np.random.default_rng(k).normal(0, 2, picture.shape)
+        found = proposals(np.clip(picture + noise, 0, 255).astype(np.uint8))
+        if k >= 5:
+            assert [overlap(each.box, (x, y, 80, 32)) > 0.55 for each in found] == [True], k
+        proposals.learn()

@@ -26,7 +26,8 @@ LEAST_DISTANCE = 1.0
 SPREAD, MIDDLE = 0.45, 0.55
 
 
-def outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray, each: bool) -> np.ndarray:
+def outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray, each: bool,
+            sure: np.ndarray | None = None) -> np.ndarray:
     """
     Draw the outlines of what differs.
 
@@ -36,9 +37,11 @@ def outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray, each: bool)
     :param each: whether each part of it is drawn by itself, with the colours about it: an object
         may look like the background elsewhere. Else all are drawn with the same colours, and what
         light and shadow changed here and there is told by its like.
+    :param sure: (h, w) bool, what certainly is an object, whatever its colours.
     :return: (h, w) bool.
     """
     found = np.zeros(seed.shape, bool)
+    certain = np.zeros(seed.shape, bool) if sure is None else sure
     count, place, stats, _ = cv2.connectedComponentsWithStats(near.astype(np.uint8))
     everything = _about(cv2.boundingRect(near.astype(np.uint8)))
     common = None if each else _both_colours(picture, seed, everything)
@@ -48,7 +51,7 @@ def outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray, each: bool)
         if mine.any():
             colours = common or _both_colours(picture, mine, _about(stats[k, :4]))
             part = _about(stats[k, :4], 1)
-            drawn = _one_outline(picture[part], mine[part], own[part], colours)
+            drawn = _one_outline(picture[part], mine[part], certain[part], own[part], colours)
             enough = not each or drawn.sum() >= LEAST_OUTLINE * mine.sum()
             found[part] |= drawn if enough else mine[part]
     return found if each or found.sum() >= LEAST_OUTLINE * seed.sum() else seed
@@ -95,12 +98,13 @@ def _colours(pixels: np.ndarray) -> np.ndarray:
     return mixture
 
 
-def _one_outline(picture: np.ndarray, seed: np.ndarray, near: np.ndarray,
+def _one_outline(picture: np.ndarray, seed: np.ndarray, sure: np.ndarray, near: np.ndarray,
                  colours: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """:return: (h, w) bool, what has an object's colours rather than those about it."""
     if not colours[0].any():                          # nothing is known of what is no object
         return np.zeros(seed.shape, bool)
     kind = np.where(seed, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    kind[sure] = cv2.GC_FGD
     kind[~near] = cv2.GC_BGD
     cv2.grabCut(np.ascontiguousarray(picture), kind, (0, 0, 0, 0), colours[0].copy(),
                 colours[1].copy(), 1, cv2.GC_EVAL_FREEZE_MODEL)

@@ -43,6 +43,11 @@ EXPLAINED, KNOWN = 0.4, 0.5
 # of those that are, more than this share of the picture look otherwise: what is held for one
 # object may hide that another moves in it.
 UNCHANGED, STIRRED = 0.8, 0.005
+# Share of what was held for an object by its colours that moves off when it was none.
+LEFT = 0.2
+# Before a camera at rest: grey levels that are certainly an object, not its shadow, where the
+# ground was seen without an object in so many pictures.
+SURE, OPEN = 24.0, 2.0
 # Share of an object's pixels behind which free background is known, for it to be proven.
 PROVEN = 0.25
 # Pixels: gaps that are closed, how far an outline may lie beyond what moved.
@@ -92,7 +97,7 @@ class Proposals:
                 self._looked = 0
             self._past, self._background, self._drawn = [], None, None
         excess, seed, near = self._differs(picture, place)
-        found = self._outline(picture, seed, near, place)
+        found = self._outline(picture, seed, self._sure(excess, place), near, place)
         self._left = picture, found, excess, place
         return _objects(found, excess, FAINT if self._moves() else CLEAR, across, down)
 
@@ -165,8 +170,7 @@ class Proposals:
         excess[known < COVERED / 2] = 0.0
         excess = np.asarray(cv2.GaussianBlur(excess, (0, 0), 1.0))
         # What was an object as far back as is known, and looks the same, still is one.
-        stayed = (displaced(self._background.objects, place) > 127) & (excess < OTHER)
-        excess[stayed] = OTHER
+        excess[self._stayed(excess, place)] = OTHER
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (GAP, GAP))
         seed = cv2.morphologyEx((excess >= OTHER).astype(np.uint8), cv2.MORPH_CLOSE, disc)
         seed = cv2.morphologyEx(seed, cv2.MORPH_OPEN, np.ones((SPECK, SPECK), np.uint8))
@@ -174,8 +178,33 @@ class Proposals:
         near = cv2.dilate(seed, np.ones((side, side), np.uint8)) > 0
         return excess, seed > 0, near
 
-    def _outline(self, picture: np.ndarray, seed: np.ndarray, near: np.ndarray,
-                 place: np.ndarray | None) -> np.ndarray:
+    def _stayed(self, excess: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """
+        Tell what was held for an object as far back as is known, and looks the same.
+
+        Things move as a whole: where a part of what colours alone held for one has moved off, and
+        the rest is as it was, the rest is ground.
+
+        :return: (h, w) bool.
+        """
+        assert self._background is not None
+        held = displaced(self._background.objects, place) > 127
+        same = held & (excess < OTHER)
+        count, label = cv2.connectedComponents(held.astype(np.uint8))
+        size = np.maximum(np.bincount(label.ravel(), minlength=count), 1)
+        left = 1.0 - np.bincount(label.ravel(), same.ravel(), minlength=count) / size
+        known = displaced(self._background.proven, place) > 127
+        proven = np.bincount(label.ravel(), known.ravel(), minlength=count) / size
+        return same & ((left < LEFT) | (proven >= PROVEN))[label]
+
+    def _sure(self, excess: np.ndarray, place: np.ndarray | None) -> np.ndarray:
+        """:return: (h, w) bool, what differs clearly from a background that is known there."""
+        if place is None or self._background is None or not self._background.rest:
+            return np.zeros(excess.shape, bool)
+        return (excess >= SURE) & (displaced(self._background.free, place) >= OPEN)
+
+    def _outline(self, picture: np.ndarray, seed: np.ndarray, sure: np.ndarray,
+                 near: np.ndarray, place: np.ndarray | None) -> np.ndarray:
         """:return: (h, w) bool; the newest outline still holds where next to nothing moved."""
         at = np.eye(3) if place is None else place
         if place is not None and self._drawn is not None:
@@ -184,7 +213,7 @@ class Proposals:
             differs = (seed ^ kept).sum() > SETTLED * (seed | kept).sum()
             if not differs and shift(at @ np.linalg.inv(before), width, height) < 1.0:
                 return found
-        found = outline(picture, seed, near, self._moves())
+        found = outline(picture, seed, near, self._moves(), sure)
         self._drawn = at, seed, found
         return found
 
