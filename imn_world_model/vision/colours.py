@@ -23,8 +23,9 @@ APART = 4.0
 # Colours that are looked for in things; those nearer to each other than this are one. How pure a
 # colour is counts so much of how far apart two hues are: light and shadow change it.
 COLOURS, SAME, PURITY = 8, 0.4, 0.5
-# A part is the neighbour's, as a gloss is, where this share of its rim is; of a neighbour of its
-# hue, within so many radians, less will do; and where it is smaller than this share of the picture.
+# A part is the neighbour's, as a gloss is, where this share of its rim is; where the neighbour has
+# its hue, within so many radians, less will do; and where it is smaller than this share of the
+# picture.
 SURROUNDED, BESIDE, ALIKE, SMALLEST = 0.5, 0.1, 0.2, 0.002
 # Least side in pixels; least share of the clearest thing's evidence; how many.
 NARROW, CLEAR, MOST = 3, 0.03, 8
