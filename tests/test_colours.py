@@ -50,9 +50,10 @@ def test_a_camera_that_drives_around_several_objects_finds_them():
     assert hits >= 0.9 * there and hits >= 0.9 * found
 
 
-def blocks(*boxes: tuple[int, int, int, int, tuple[int, int, int]]) -> np.ndarray:
+def blocks(*boxes: tuple[int, int, int, int, tuple[int, int, int]],
+           floor: tuple[int, int, int] = (60, 130, 90)) -> np.ndarray:
     """:return: (120, 160, 3) uint8, blocks of one colour each on a floor, in noise."""
-    picture = np.full((120, 160, 3), (60, 130, 90), np.uint8)
+    picture = np.full((120, 160, 3), floor, np.uint8)
     for x, y, width, height, colour in boxes:
         picture[y:y + height, x:x + width] = colour
     noise = np.random.default_rng(0).normal(0, 2, picture.shape)
@@ -65,6 +66,36 @@ def test_neither_a_shadow_nor_a_gloss_is_a_thing():
                                     (50, 46, 10, 10, shine)))
     assert things.plain and len(things.masks) == 1
     assert overlap(box_of(things.masks[0]), (40, 40, 30, 30)) > 0.9
+
+
+def test_lit_and_dark_face_of_something_pure_are_one_thing():
+    lit, dark = (80, 2, 240), (36, 2, 110)
+    things = coloured_things(blocks((40, 40, 20, 30, lit), (60, 40, 20, 30, dark)))
+    assert [overlap(box_of(mask), (40, 40, 40, 30)) > 0.9 for mask in things.masks] == [True]
+
+
+def test_a_lit_edge_is_its_things_and_a_thing_of_another_hue_there_is_not():
+    body, lit, other = (40, 140, 15), (120, 200, 90), (30, 40, 160)
+    for colour, count in ((lit, 1), (other, 2)):
+        things = coloured_things(blocks((40, 40, 30, 30, body), (46, 32, 14, 8, colour)))
+        assert len(things.masks) == count
+    assert overlap(box_of(coloured_things(blocks((40, 40, 30, 30, body), (46, 32, 14, 8, lit))
+                                          ).masks[0]), (40, 32, 30, 38)) > 0.9
+
+
+def test_a_dark_room_whose_colours_are_noisy_is_plain():
+    things = [coloured_things(blocks((40, 40, 30, 30, (60, 30, 10)), floor=(12, 15, 70)))]
+    assert things[0].plain and len(things[0].masks) == 1
+
+
+def test_a_shadow_on_a_pure_floor_is_no_thing_but_something_dark_of_another_colour_is():
+    red, blue, green = (200, 30, 20), (10, 20, 90), (30, 250, 110)
+    shadow = tuple(value // 3 for value in green)
+    assert len(coloured_things(blocks((90, 40, 30, 30, shadow), floor=green)).masks) == 0
+    things = coloured_things(blocks((40, 40, 30, 30, red), (40, 72, 40, 8, shadow),
+                                    (100, 40, 30, 30, blue), floor=green))
+    assert sorted(box_of(mask)[0] // 10 for mask in things.masks) == [4, 10]
+    assert all(box_of(mask)[3] <= 31 for mask in things.masks)
 
 
 def test_blocks_that_touch_are_two_and_the_clearest_comes_first():

@@ -78,6 +78,28 @@ def test_track_ends_and_numbers_are_not_used_again():
     assert numbers(follower.update(1.0, [box], [0], [1.0])) == [3]
 
 
+def test_after_a_pause_the_same_place_holds_something_else_but_a_slow_camera_pauses_always():
+    box = (10, 10, 50, 50)
+    for steps, end, there in (([0.5] * 4, 5.5, 2), ([0.5] * 4, 2.5, 1), ([5.5] * 4, 5.5, 1),
+                              ([5.5] * 4, 25.0, 2)):
+        follower = Follower()
+        for time in np.cumsum([1e9, *steps]):
+            follower.update(time, [box], [3], [1.0])
+        answer, = follower.update(time + end, [box], [5], [1.0])
+        assert (answer.number, answer.identity) == (there, 5 if there == 2 else 3)
+
+
+def test_what_is_seen_in_part_and_named_otherwise_for_a_picture_keeps_its_number():
+    follower, whole = Follower(), (100, 100, 60, 70)
+    for k in range(12):
+        box, identity = ((104, 152, 44, 16), 7) if k % 4 == 3 else (whole, 2)
+        answer, = follower.update(k / 2, [box], [identity], [0.6])
+        assert (answer.number, answer.identity) == (1, 2)
+    # With the whole of another beside it, the part is no reason to take that for it.
+    one, other = follower.update(6.0, [whole, (190, 100, 60, 70)], [2, 7], [0.6, 0.6])
+    assert (one.number, other.number) == (1, 2)
+
+
 def test_something_far_away_or_of_other_size_is_another_track():
     follower = Follower()
     follower.update(0.0, [(10, 10, 20, 20)], [0], [1.0])

@@ -14,6 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from test_proposals import moving
 
 from imn_world_model.data.images import message_to_rgb
+from imn_world_model.nodes.debug import LARGEST
 from imn_world_model.nodes.overlay import colour_of
 from imn_world_model.robot.inference import ImnModel
 from imn_world_model.vision.overlaps import overlap
@@ -59,9 +60,10 @@ def annotated(message):
     if message.points:
         got['text'] = message.texts[0].text
         got['points'] = [(point.x, point.y) for point in message.points[0].points]
+        got['sizes'] = message.texts[0].font_size, message.points[0].thickness
 node.create_subscription(Detection2DArray, '/imn/detections', detected, 10)
 node.create_subscription(ImageAnnotations, '/imn/annotations', annotated, 10)
-while len(got) < 5:
+while len(got) < 6:
     rclpy.spin_once(node, timeout_sec=0.1)
 print(json.dumps(got), flush=True)
 """
@@ -128,8 +130,9 @@ def test_debug_image_shows_the_picture_with_boxes_and_names(graph, start, tiny_m
         RegionOfInterest(x_offset=8, y_offset=4, width=20, height=30))
     found, debug = ask(publisher, [arrays, shown], photo, 'look')
     seen = message_to_rgb(debug)
-    assert seen.shape == (284, 379 + 512, 3)
-    scale = 284 / 48
+    assert seen.nbytes <= LARGEST < 284 * (379 + 512) * 3
+    assert seen.shape[1] / seen.shape[0] == pytest.approx((379 + 512) / 284, rel=0.01)
+    scale = seen.shape[0] / 48
     plain = np.repeat(np.repeat(picture(1), 6, 0), 6, 1)
     colour = colour_of(found.objects[0].track)
     for x, y in ((8, 20), (28, 20), (18, 34)):        # left, right and lower edge of the box
@@ -256,3 +259,4 @@ def test_detections_of_a_detector_are_answered_where_vision_msgs_is_installed(
     assert got['box'] == [18.0, 19.0, 20.0, 30.0]
     assert got['points'] == [[8, 4], [28, 4], [28, 34], [8, 34]]
     assert got['text'] == f'{first.track} {first.label} {first.confidence:.2f}'
+    assert got['sizes'] == pytest.approx([1.6, 0.2])         # of 64 pixels, not of 640

@@ -9,7 +9,8 @@ except ImportError:
 
 from imn_world_model.nodes.overlay import caption, colour_of
 
-THICKNESS, FONT_SIZE = 2.0, 14.0
+# Pixels of an image of so many along its longer side; they grow and shrink with it.
+THICKNESS, FONT_SIZE, SIDE = 2.0, 16.0, 640.0
 
 
 def annotations(message: Any) -> 'ImageAnnotations':
@@ -19,6 +20,7 @@ def annotations(message: Any) -> 'ImageAnnotations':
     :param message: imn_msgs/ObjectArray.
     """
     stamp = message.header.stamp
+    scale = max(message.width, message.height) / SIDE
     drawn = ImageAnnotations()
     for found in message.objects:
         x, y, width, height = (float(value) for value in found.box)
@@ -26,10 +28,10 @@ def annotations(message: Any) -> 'ImageAnnotations':
         colour = Color(r=red, g=green, b=blue, a=1.0)
         drawn.points.append(PointsAnnotation(
             timestamp=stamp, type=PointsAnnotation.LINE_LOOP, outline_color=colour,
-            thickness=THICKNESS, points=[Point2(x=x, y=y), Point2(x=x + width, y=y),
+            thickness=THICKNESS * scale, points=[Point2(x=x, y=y), Point2(x=x + width, y=y),
                                          Point2(x=x + width, y=y + height),
                                          Point2(x=x, y=y + height)]))
         drawn.texts.append(TextAnnotation(
             timestamp=stamp, position=Point2(x=x, y=y), text=caption(found),
-            font_size=FONT_SIZE, text_color=colour, background_color=Color(a=0.6)))
+            font_size=FONT_SIZE * scale, text_color=colour, background_color=Color(a=0.6)))
     return drawn

@@ -13,13 +13,16 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import Marker
 
-from imn_world_model.nodes.overlay import draw, outlined
+from imn_world_model.nodes.overlay import draw, outlined, shrunk
 from imn_world_model.nodes.worker import Frame
 from imn_world_model.robot.inference import Winner
 
 TOPIC = 'debug_image'
 # A picture of 436 kB becomes one of about 20 kB.
 JPEG_QUALITY = 80
+# Bytes of a raw picture. Fast DDS passes messages through 512 kB of shared memory: with pictures
+# above that, answers came up to 3 s late, also to those who did not look at pictures.
+LARGEST = 440_000
 MARKER_HEIGHT = 0.1
 
 
@@ -78,7 +81,7 @@ class DebugOutputs:
             if frame.box is not None:
                 picture = np.hstack((outlined(frame.rgb, objects), picture))
         if look_at_raw:
-            message = self._bridge.cv2_to_imgmsg(picture, 'rgb8')
+            message = self._bridge.cv2_to_imgmsg(shrunk(picture, LARGEST), 'rgb8')
             message.header = frame.header
             raw.publish(message)
         if look_at_compressed:

@@ -58,3 +58,18 @@ def outlined(rgb: np.ndarray, objects: list[Any]) -> np.ndarray:
         cv2.putText(canvas, caption(found), (max(2, x), max(12, y - 4)),
                     cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
     return canvas
+
+
+def shrunk(picture: np.ndarray, most: int) -> np.ndarray:
+    """
+    Make a picture as small as a message may be.
+
+    :param picture: (H, W, 3) uint8.
+    :param most: bytes.
+    :return: the picture, or one of the same shape that holds no more bytes.
+    """
+    scale = (most / picture.nbytes) ** 0.5
+    if scale >= 1:
+        return picture
+    sides = [max(1, int(side * scale)) for side in picture.shape[1::-1]]
+    return np.asarray(cv2.resize(picture, sides, interpolation=cv2.INTER_AREA))

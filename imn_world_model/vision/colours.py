@@ -20,18 +20,20 @@ DARK, LIGHT = 4.0, 0.25
 RIM_COLOURS, RIM, RIM_SHARE, RIM_DEVIATION = 6, 5, 0.03, 0.05
 # Standard deviations from all of the background's colours, from which on something is a thing.
 APART = 4.0
-# Colours that are looked for in things; those nearer to each other than this are one.
-COLOURS, SAME = 8, 0.4
-# A part is the neighbour's, as a gloss is, where this share of its rim is; and where it is smaller
-# than this share of the picture.
-SURROUNDED, SMALLEST = 0.5, 0.002
+# Colours that are looked for in things; those nearer to each other than this are one. How pure a
+# colour is counts so much of how far apart two hues are: light and shadow change it.
+COLOURS, SAME, PURITY = 8, 0.4, 0.5
+# A part is the neighbour's, as a gloss is, where this share of its rim is; where the neighbour has
+# its hue, within so many radians, less will do; and where it is smaller than this share of the
+# picture.
+SURROUNDED, BESIDE, ALIKE, SMALLEST = 0.5, 0.1, 0.2, 0.002
 # Least side in pixels; least share of the clearest thing's evidence; how many.
 NARROW, CLEAR, MOST = 3, 0.03, 8
 # The picture is of this kind when the rim's colours vary by so little, when things are so far from
 # them (median), and when this share of the things is of pure colours: so far from grey, with a
 # spread (median) of this share of it. Things that fill less than this share of the picture do not
 # tell: they may be marks on something pale.
-EVEN, FAR, SHARE = 0.025, 9.0, 0.7
+EVEN, FAR, SHARE = 0.028, 9.0, 0.7
 PURE, SPREAD = 0.4, 0.1
 FILLED = 0.015
 # Two axes of colour and the mean, of logarithms of red, green and blue.
@@ -63,7 +65,7 @@ def coloured_things(picture: np.ndarray) -> Things:
     if min(picture.shape[:2]) <= 2 * RIM:
         return Things([], None)
     colour = cv2.transform(cv2.LUT(cv2.medianBlur(picture, 3), _LOGARITHM), _AXES)
-    off, variation = _from_rim(np.asarray(colour, np.float32))
+    off, variation, background = _from_rim(np.asarray(colour, np.float32))
     away = np.asarray(cv2.GaussianBlur(off, (0, 0), 0.7), np.float32)
     thing = cv2.morphologyEx((away > APART).astype(np.uint8), cv2.MORPH_OPEN, _SPECK) > 0
     if thing.sum() < SMALLEST * thing.size:
@@ -71,19 +73,20 @@ def coloured_things(picture: np.ndarray) -> Things:
     axes = np.asarray(colour, np.float32)[..., :2]
     kind = np.zeros(thing.shape, np.uint8)
     kind[thing] = _kinds(axes[thing]) + 1
-    masks = _clearest(_parts(kind), away)
+    parts = [part for part in _parts(kind, axes) if not _is_shadow(colour[part], background)]
+    masks = _clearest(parts, away)
     pure = sum(mask.sum() for mask in masks if _is_pure(axes[mask]))
     plain = bool(variation <= EVEN and np.median(away[thing]) >= FAR
                  and pure >= SHARE * sum(map(np.sum, masks)) > 0)
     return Things(masks, plain if not plain or thing.mean() >= FILLED else None)
 
 
-def _from_rim(colour: np.ndarray) -> tuple[np.ndarray, float]:
+def _from_rim(colour: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
     """
     Compare with the rim.
 
     :return: (h, w) float32, standard deviations from the nearest of its colours; by how much these
-        vary, in logarithms.
+        vary, in logarithms; the colours (K, 3).
     """
     height, width = colour.shape[:2]
     inner = np.zeros((height, width), bool)
@@ -94,7 +97,7 @@ def _from_rim(colour: np.ndarray) -> tuple[np.ndarray, float]:
     _, which, found = cv2.kmeans(rim, min(RIM_COLOURS, len(rim)), unknown, (3, 12, 0.01), 1,
                                  cv2.KMEANS_PP_CENTERS)
     variation = np.linalg.norm((rim - found[which[:, 0]])[:, :2], axis=1).mean()
-    nearest = np.full((height, width), np.inf, np.float32)
+    nearest, kept = np.full((height, width), np.inf, np.float32), []
     for k, centre in enumerate(np.asarray(found, np.float64)):
         own = rim[which[:, 0] == k]
         if len(own) >= max(2, RIM_SHARE * len(rim)):
@@ -103,7 +106,8 @@ def _from_rim(colour: np.ndarray) -> tuple[np.ndarray, float]:
             map_to: np.ndarray = np.column_stack((whiten, -whiten @ centre))
             off = np.asarray(cv2.transform(colour, map_to.astype(np.float64)), np.float32)
             nearest = np.minimum(nearest, (off * off).sum(-1))
-    return np.sqrt(nearest), float(variation)
+            kept.append(centre)
+    return np.sqrt(nearest), float(variation), np.array(kept).reshape(-1, 3)
 
 
 def _kinds(colour: np.ndarray) -> np.ndarray:
@@ -119,7 +123,7 @@ def _kinds(colour: np.ndarray) -> np.ndarray:
                                  cv2.KMEANS_PP_CENTERS)
     which, centres = np.asarray(label)[:, 0], np.asarray(found, np.float64)
     while len(centres) > 1:
-        between = np.linalg.norm(centres[:, None] - centres, axis=-1)
+        between = _apart(centres[:, None], centres)
         between[np.tril_indices(len(centres))] = np.inf
         one, other = np.unravel_index(between.argmin(), between.shape)
         if between[one, other] > SAME:
@@ -133,6 +137,15 @@ def _kinds(colour: np.ndarray) -> np.ndarray:
     return which
 
 
+def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """:return: (...) how far colours (..., 2) are apart; on opposite sides of grey, all of it."""
+    off, middle = one - other, one + other
+    total = np.linalg.norm(off, axis=-1)
+    purer = (off * middle).sum(-1) / np.maximum(np.linalg.norm(middle, axis=-1), 1e-9)
+    turned = np.sqrt(np.maximum(total ** 2 - purer ** 2, 0.0))
+    return np.where((one * other).sum(-1) > 0, np.hypot(turned, PURITY * purer), total)
+
+
 def _is_pure(colour: np.ndarray) -> bool:
     """:return: whether a thing's colours (K, 2) are one, and not grey."""
     middle = np.median(colour, axis=0)
@@ -140,27 +153,40 @@ def _is_pure(colour: np.ndarray) -> bool:
     return bool(PURE <= np.linalg.norm(middle) >= spread / SPREAD)
 
 
-def _parts(kind: np.ndarray) -> list[np.ndarray]:
+def _is_shadow(colour: np.ndarray, background: np.ndarray) -> bool:
+    """:return: whether colours (K, 3) are a pure one of the background (B, 3), but darker."""
+    middle = np.median(colour, axis=0)
+    pure = np.linalg.norm(background[:, :2], axis=1) >= PURE
+    same = np.linalg.norm(background[:, :2] - middle[:2], axis=1) < SAME
+    return bool((pure & same & (middle[2] < background[:, 2])).any())
+
+
+def _parts(kind: np.ndarray, axes: np.ndarray) -> list[np.ndarray]:
     """
     Cut what is of one colour into connected parts, and give the neighbour what lies in it.
 
     :param kind: (h, w) uint8, 0 for background.
+    :param axes: (h, w, 2) float32, colours.
     :return: (h, w) bool each.
     """
-    part, sizes = np.zeros(kind.shape, np.int32), [0]
+    part, sizes, hues = np.zeros(kind.shape, np.int32), [0], [0.0]
     for k in np.unique(kind[kind > 0]):
         own = cv2.morphologyEx((kind == k).astype(np.uint8), cv2.MORPH_OPEN, _SPECK)
         count, label, stats, _ = cv2.connectedComponentsWithStats(own)
         part[label > 0] = label[label > 0] + len(sizes) - 1
         sizes += [int(size) for size in stats[1:, cv2.CC_STAT_AREA]]
+        hues += [float(np.arctan2(*np.median(axes[label == j], axis=0))) for j in range(1, count)]
+    turned = np.abs(np.angle(np.exp(1j * np.subtract.outer(hues, hues))))
     for k in sorted(range(1, len(sizes)), key=sizes.__getitem__):
         own = part == k
         rim = part[(cv2.dilate(own.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~own]
         beside = np.bincount(rim, minlength=len(sizes))
         beside[0] = 0
-        nearest = int(beside.argmax())
+        alike = np.where(turned[k] <= ALIKE, beside, 0)
+        same = alike.max() >= BESIDE * len(rim) > 0
+        nearest = int((alike if same else beside).argmax())
         small = sizes[k] < SMALLEST * kind.size and beside[nearest] > 0
-        if small or beside[nearest] >= SURROUNDED * len(rim) > 0:
+        if small or same or beside[nearest] >= SURROUNDED * len(rim) > 0:
             part[own] = nearest
             sizes[nearest] += sizes[k]
             sizes[k] = 0

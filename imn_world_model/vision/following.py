@@ -20,12 +20,15 @@ from imn_world_model.vision.regions import Box
 
 # Cost of another identity, and of an area e times as large, beside (1 - generalized overlap) / 2;
 # the cost that is too much.
-FOREIGN, SIZE, TOO_MUCH = 0.25, 0.05, 0.75
+FOREIGN, SIZE, TOO_MUCH = 0.1, 0.1, 0.95
 # Standard deviations, as shares of the box's longer side: of a measured box, of the unmodelled
 # acceleration (1/s^2), of the rate at the start (1/s), of the growth in a second.
 NOISE, ACCELERATION, RATE, GROWTH = 0.05, 1.0, 0.5, 0.3
 # A track ends when it was not seen in so many pictures and for so many seconds.
 MISSED, PATIENCE = 5, 1.0
+# So many seconds without any picture, and so many times as long as between the two before: what is
+# seen then may be other things in the same places.
+PAUSE, LONGER = 3.0, 4.0
 # Share of its weight that a vote keeps from one picture of the track to the next.
 MEMORY = 0.95
 
@@ -52,7 +55,7 @@ class Follower:
 
     def __init__(self) -> None:
         self._tracks: list[_Track] = []
-        self._time = 0.0
+        self._time, self._step = 0.0, 0.0
         self._number = 0
 
     def update(self, time: float, boxes: Sequence[Box], identities: Sequence[int],
@@ -60,14 +63,15 @@ class Follower:
         """
         Give each box its track.
 
-        :param time: of the picture, seconds; when it goes back, all tracks end.
+        :param time: of the picture, seconds; when it goes back, or after a pause (:data:`PAUSE`),
+            all tracks end.
         :param boxes: x, y, width, height in pixels.
         :param identities: what each shows.
         :param confidences: how sure that is, in [0, 1].
         :return: one for each box, in their order.
         """
         step = time - self._time
-        if step < 0:
+        if step < 0 or step > max(PAUSE, LONGER * self._step):
             self._tracks = []
         for track in self._tracks:
             track.predict(step)
@@ -77,7 +81,7 @@ class Follower:
         for row, column in zip(*linear_sum_assignment(np.minimum(cost, TOO_MUCH))):
             if cost[row, column] < TOO_MUCH:
                 given[int(column)] = self._tracks[row]
-        self._time = time
+        self._time, self._step = time, step
         answers = []
         for column, (box, identity, confidence) in enumerate(zip(boxes, identities, confidences)):
             if column not in given:
