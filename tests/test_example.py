@@ -58,6 +58,23 @@ def test_a_plan_ends_at_its_nearest_moment(example: ModuleType, base: WorldModel
                             example.PIECES)) >= 1.2 / (limit[0] * example.HELD)
 
 
+def test_plans_are_drawn_by_how_far_the_object_wanders(example: ModuleType,
+                                                       base: WorldModel) -> None:
+    tried, real = [], base.imagine
+
+    def imagine(state: State, actions: np.ndarray, *rest: Any, **more: Any) -> Any:
+        tried.append(actions)
+        return real(state, actions, *rest, **more)
+
+    base.imagine = imagine
+    example.plan(base, state(0.0, 0.0), state(0.5, 0.0), np.random.default_rng(0),
+                 example.LIMITS['omnidirectional'], example.PIECES, 1, 2000)
+    actions, = tried
+    wandered = example.HELD * (actions[..., 2] + actions[..., 1] / example.ABOUT).cumsum(1)
+    for moment in (1, 7, 15):                         # it does not add up
+        assert wandered[:, moment].std() == pytest.approx(example.LOOK, rel=0.3)
+
+
 def test_a_differential_base_gets_aside_by_turning_there_and_back(example: ModuleType,
                                                                   base: WorldModel) -> None:
     limit, rng = example.LIMITS['differential'], np.random.default_rng(0)
