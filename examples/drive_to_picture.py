@@ -1,19 +1,16 @@
 """
 Drive a simulated camera until its picture looks like a goal picture.
 
-    python examples/drive_to_picture.py --model model.onnx --starts 50 --strip
+    python examples/drive_to_picture.py --model model.onnx --starts 50 --base differential
 
 The planner imagines what commands lead to and takes those that come nearest to the goal in the
-coordinates (cross-entropy method). After each command it looks again and goes on from what is left
-of its plan. Beside it drive one that only thinks of the next command, by the same means, and one
-that draws commands at random. With --strip the straight way is shut: floor that the base must not
-enter, which it knows by its odometry. The model is one that `python -m imn_world_model.export`
-wrote of a run with a dynamics.
+coordinates (cross-entropy method). It does what it planned, looks after every command whether it
+is there, and plans anew when the plan is through. Beside it drive one that only thinks of the next
+command, by the same means, and one that draws commands at random. The model is one that
+`python -m imn_world_model.export` wrote of a run with a dynamics.
 """
 import argparse
 import time
-from collections.abc import Callable
-from functools import partial
 from math import cos, sin
 from pathlib import Path
 
@@ -33,85 +30,50 @@ NAMES = ('linear.x', 'linear.y', 'angular.z')
 LIMITS = {'omnidirectional': np.array([0.6, 0.7, 0.6]), 'differential': np.array([0.6, 0.0, 0.6])}
 HELD = 0.25                             # seconds that a command is held
 PIECES = (2,) * 8                       # of a plan: how many times each of its commands is held
-MOST = 24                               # commands until a driver gives up
-AWAY, LONG = 4.0, 30.0                  # seconds of driving to a goal; until there must be one
+MOST = 48                               # commands until a driver gives up
+AWAY = 4.0                              # seconds of driving from start to goal
 IN_VIEW = 0.13                          # radians off the axis
 AROUND = (0.12, 0.18)                   # radians about the object, to a goal beside the start
+LOOK = 0.1                              # radians that the object wanders in plans that are drawn
+ABOUT = 1.8                             # metres to the object, for draws alone
 SOON = 0.1                              # squared distance that arriving one command later costs
-FAR = 400.0                             # squared distance beyond which the flow knows little
-NEVER = 1e6                             # squared distance of what must not be
-SHRINK = 0.7                            # of the spread of the best
-APART = 0.8                             # metres from start to goal where a strip lies between
-DEEP, WIDE = 0.15, 0.45                 # metres, halves of its sides
+FAR = 250.0                             # squared distance beyond which the flow knows little
 
 
 def plan(model: WorldModel, state: State, goal: State, rng: np.random.Generator,
-         before: np.ndarray, limit: np.ndarray, pieces: tuple[int, ...],
-         closed: Callable[[np.ndarray], np.ndarray] | None = None, rounds: int = 12,
-         samples: int = 192, best: int = 24) -> np.ndarray:
+         limit: np.ndarray, pieces: tuple[int, ...], rounds: int = 16, samples: int = 256,
+         best: int = 24) -> np.ndarray:
     """
     Plan by the cross-entropy method.
 
-    :param before: (K, 3) commands to begin with: what is left of the last plan.
+    What is drawn is forward, left and how far the object has wandered across the picture: a turn
+    alone would move it in all that follows.
+
     :param limit: (3,) of the commands, either way.
-    :param pieces: how many times each command is held, K altogether.
-    :param closed: of commands (N, K, 3), whether each leads where the base must not go (N, K).
-    :return: (K, 3) commands, the best that were found.
+    :param pieces: how many times each command is held.
+    :return: (K, 3) commands until the nearest moment of the best plan that was found.
     """
-    found, starts = before, np.cumsum(pieces) - np.array(pieces)
-    held = np.array(pieces)[:, None]
-    # What is held longer is drawn smaller, or most of the plans lead far away.
-    chosen, spread = (np.add.reduceat(before, starts) / held)[None], limit / np.sqrt(held)
+    seconds = HELD * np.array(pieces)
+    chosen, spread = np.zeros((1, len(pieces), 3)), np.array([*limit[:2], LOOK])
+    least = 0.01 * (spread > 0)
     # Only modules that make the picture can bring it nearer to the goal.
     counts = (goal.active | state.active)[0][:, None] / (0.05 + goal.variance[0])
     far = max(FAR, float((counts * (state.mean - goal.mean)[0] ** 2).sum()))
-    soon = SOON * np.arange(len(before))
     for _ in range(rounds):
         # About each of the best, not about their mean: there may be several ways.
-        drawn = rng.normal(chosen[rng.integers(len(chosen), size=samples)], spread).clip(
-            -limit, limit)
-        drawn[0] = found[starts]
-        actions = np.repeat(drawn, pieces, 1)
-        actions[0] = found                            # nothing worse than before
+        drawn = rng.normal(chosen[rng.integers(len(chosen), size=samples)], spread)
+        drawn[0], drawn[..., :2] = chosen[0], drawn[..., :2].clip(-limit[:2], limit[:2])
+        turn = np.diff(drawn[..., 2], axis=1, prepend=0.0) / seconds - drawn[..., 1] / ABOUT
+        actions = np.concatenate((drawn[..., :2], turn[..., None]), 2).clip(-limit, limit)
+        actions = np.repeat(actions, pieces, 1)
         way = model.imagine(state.repeated(samples), actions, HELD, pictures=False).mean
         apart = (counts * (way - goal.mean[:, None]) ** 2).sum((2, 3))
-        lost = np.maximum(apart - far, 0.0).cumsum(1)
-        if closed is not None:
-            lost += NEVER * closed(actions).cumsum(1)
         # The driver stops where it arrives: what counts is the nearest moment, and when it is.
-        apart += soon + lost
+        apart += np.maximum(apart - far, 0.0).cumsum(1) + SOON * np.arange(actions.shape[1])
         order = np.argsort(apart.min(1))
-        found, chosen = actions[order[0]].copy(), drawn[order[:best]]
-        found[apart[order[0]].argmin() + 1:] = 0.0
-        spread = SHRINK * chosen.std(0) + 0.01 * (limit > 0)
-    return found
-
-
-class Strip:
-    """
-    Floor across the straight way that a base must not enter; it knows so by its odometry.
-
-    :param start: of the base.
-    :param goal: of the base.
-    """
-
-    def __init__(self, start: Pose, goal: Pose) -> None:
-        ends = np.array([[start.x, start.z], [goal.x, goal.z]])
-        self.middle = ends.mean(0)
-        ahead = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
-        self.axes = np.array([ahead, [-ahead[1], ahead[0]]])
-
-    def holds(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """:return: whether places on the floor lie in it."""
-        return (np.abs((np.stack((x, z), -1) - self.middle) @ self.axes.T) < (DEEP, WIDE)).all(-1)
-
-    def closed(self, pose: Pose, actions: np.ndarray) -> np.ndarray:
-        """:return: (N, K), whether commands (N, K, 3) from a pose lead into it."""
-        forward, left, rate = np.moveaxis(actions, -1, 0)
-        turn = pose.turn + HELD * (rate.cumsum(1) - rate / 2)
-        return self.holds(
-            pose.x - HELD * (np.sin(turn) * forward + np.cos(turn) * left).cumsum(1),
-            pose.z - HELD * (np.cos(turn) * forward - np.sin(turn) * left).cumsum(1))
+        chosen = drawn[order[:best]]
+        spread = 0.8 * chosen.std(0) + least
+    return actions[order[0], :apart[order[0]].argmin() + 1]
 
 
 class Camera:
@@ -120,11 +82,10 @@ class Camera:
 
     :param drive: its scene and where it starts.
     :param model: prepares its pictures.
-    :param strip: where it stops short.
     """
 
-    def __init__(self, drive: Drive, model: ImnModel, strip: Strip | None = None) -> None:
-        self.drive, self.pose, self.model, self.strip = drive, drive.poses[0], model, strip
+    def __init__(self, drive: Drive, model: ImnModel) -> None:
+        self.drive, self.pose, self.model = drive, drive.poses[0], model
         self.noise = np.random.default_rng(0)
 
     def look(self) -> np.ndarray:
@@ -136,9 +97,7 @@ class Camera:
 
     def go(self, command: np.ndarray) -> None:
         """Hold a command."""
-        pose = self.pose.moved(command, HELD)
-        if self.strip is None or not self.strip.holds(np.array(pose.x), np.array(pose.z)):
-            self.pose = pose
+        self.pose = self.pose.moved(command, HELD)
 
 
 def away(picture: np.ndarray, goal: np.ndarray) -> float:
@@ -156,20 +115,6 @@ def beside(drive: Drive, rng: np.random.Generator) -> Pose:
                 around - rng.uniform(-IN_VIEW, IN_VIEW))
 
 
-def task(seed: int, clip: int, base: str, shut: bool,
-         arena: int = 0) -> tuple[Drive, Pose, Strip | None]:
-    """:return: the scene with the start, the goal, and the strip between where there is one."""
-    drive = clip_drive(seed, clip, LONG if shut else AWAY, arena)
-    if base == 'differential':
-        goal = beside(drive, np.random.default_rng((seed, clip)))
-    elif shut:
-        away = [np.hypot(*pose.seen_from(drive.poses[0])[:2]) for pose in drive.poses]
-        goal = drive.poses[int(np.argmax(np.minimum(away, APART)))]
-    else:
-        goal = drive.poses[-1]
-    return drive, goal, Strip(drive.poses[0], goal) if shut else None
-
-
 def drive_to(camera: Camera, model: WorldModel, goal: np.ndarray, driver: str, limit: np.ndarray,
              near: float, rng: np.random.Generator) -> tuple[bool, int, list[float]]:
     """
@@ -183,23 +128,21 @@ def drive_to(camera: Camera, model: WorldModel, goal: np.ndarray, driver: str, l
     wanted = model.observe(None, goal[None])
     times: list[float] = []
     pieces = PIECES if driver == 'planner' else (1,)
-    commands = np.zeros((sum(pieces), 3))
+    commands = np.zeros((0, 3))
     for done in range(MOST + 1):
         picture = camera.look()
         if away(picture, goal) < near:
             return True, done, times
         if done == MOST:
             break
-        start = time.perf_counter()
         if driver == 'random':
             commands = rng.uniform(-limit, limit, (1, 3))
-        else:
-            closed = camera.strip and partial(camera.strip.closed, camera.pose)
-            commands = plan(model, model.observe(None, picture[None]), wanted, rng,
-                            np.concatenate((commands[1:], np.zeros((1, 3)))), limit, pieces,
-                            closed)
-        times.append(time.perf_counter() - start)
+        elif not len(commands):
+            start = time.perf_counter()
+            commands = plan(model, model.observe(None, picture[None]), wanted, rng, limit, pieces)
+            times.append(time.perf_counter() - start)
         camera.go(commands[0])
+        commands = commands[1:]
     return False, MOST, times
 
 
@@ -209,7 +152,6 @@ def main(arguments: list[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--model', type=Path, required=True, metavar='FILE.onnx')
     parser.add_argument('--base', choices=LIMITS, default='omnidirectional')
-    parser.add_argument('--strip', action='store_true', help='shut the straight way')
     parser.add_argument('--starts', type=int, default=50)
     parser.add_argument('--seed', type=int, default=100, help='of the scenes')
     parser.add_argument('--arena', type=int, default=0, help='the room that the model knows')
@@ -230,12 +172,13 @@ def main(arguments: list[str] | None = None) -> None:
     times: list[float] = []
     bar = tqdm(range(options.starts), 'starts')
     for clip in bar:
-        drive, target, strip = task(options.seed, clip, options.base, options.strip, options.arena)
+        drive = clip_drive(options.seed, clip, AWAY, options.arena)
         camera = Camera(drive, perception)
-        camera.pose = target
+        camera.pose = target = drive.poses[-1] if limit[1] else beside(
+            drive, np.random.default_rng((options.seed, clip)))
         goal = camera.look()
         for driver in drivers:
-            camera = Camera(drive, perception, strip)
+            camera = Camera(drive, perception)
             done, commands, seconds = drive_to(camera, model, goal, driver, limit, options.near,
                                                np.random.default_rng((options.seed, clip)))
             reached[driver].append(done)
