@@ -52,7 +52,7 @@ def test_a_thing_is_told_without_a_search_which_follows(searched):
         # Its pixels went with it.
         scale = TABLE.shape[1] / region.mask.shape[1]
         pixels = tuple(scale * side for side in cv2.boundingRect(region.mask))
-        assert overlap(pixels, at(k)) > 0.7
+        assert overlap(pixels, region.box) > 0.85
         proposals.learn()
         assert len(searched) == before + 1
 
@@ -78,8 +78,8 @@ def test_a_thing_that_is_not_found_again_is_searched(searched, box):
         assert overlap(regions[0].box, box) > 0.6
 
 
-def test_a_camera_that_comes_late_goes_back_or_changes_its_size_is_searched(searched):
-    for wait, size in ((SOON + 0.01, (320, 240)), (-1.0, (320, 240)), (STEP, (320, 180))):
+def test_a_camera_that_comes_late_goes_back_or_shows_too_little_is_searched(searched):
+    for wait, size in ((SOON + 0.01, (320, 240)), (-1.0, (320, 240)), (STEP, (320, 40))):
         proposals, time = known()
         before = len(searched)
         proposals(time + wait, cv2.resize(put(TABLE, at(6), RED), size))

@@ -98,8 +98,6 @@ class PromptProposals:
         if seen is None or not seen.regions or not 0 < time - seen.latest <= SOON:
             return None
         picture = looked_at(rgb)
-        if picture.shape != seen.picture.shape:
-            return None
         across, down = rgb.shape[1] / picture.shape[1], rgb.shape[0] / picture.shape[0]
         ways, moved = [], []
         for region, before in zip(seen.regions, seen.ways):
