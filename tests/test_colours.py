@@ -91,7 +91,8 @@ def test_a_dark_room_whose_colours_are_noisy_is_plain():
 def test_a_shadow_on_a_pure_floor_is_no_thing_but_something_dark_of_another_colour_is():
     red, blue, green = (200, 30, 20), (10, 20, 90), (30, 250, 110)
     shadow = tuple(value // 3 for value in green)
-    assert len(coloured_things(blocks((90, 40, 30, 30, shadow), floor=green)).masks) == 0
+    alone = coloured_things(blocks((90, 40, 30, 30, shadow), floor=green))
+    assert alone.masks == [] and alone.plain is None
     things = coloured_things(blocks((40, 40, 30, 30, red), (40, 72, 40, 8, shadow),
                                     (100, 40, 30, 30, blue), floor=green))
     assert sorted(box_of(mask)[0] // 10 for mask in things.masks) == [4, 10]

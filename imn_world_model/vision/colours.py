@@ -75,9 +75,11 @@ def coloured_things(picture: np.ndarray) -> Things:
     kind[thing] = _kinds(axes[thing]) + 1
     parts = [part for part in _parts(kind, axes) if not _is_shadow(colour[part], background)]
     masks = _clearest(parts, away)
+    if not masks:
+        return Things([], None)
     pure = sum(mask.sum() for mask in masks if _is_pure(axes[mask]))
     plain = bool(variation <= EVEN and np.median(away[thing]) >= FAR
-                 and pure >= SHARE * sum(map(np.sum, masks)) > 0)
+                 and pure >= SHARE * sum(map(np.sum, masks)))
     return Things(masks, plain if not plain or thing.mean() >= FILLED else None)
 
 
