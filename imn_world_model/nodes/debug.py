@@ -20,8 +20,8 @@ from imn_world_model.robot.inference import Winner
 TOPIC = 'debug_image'
 # A picture of 436 kB becomes one of about 20 kB.
 JPEG_QUALITY = 80
-# Bytes of a raw picture. Fast DDS passes messages through 512 kB of shared memory: with pictures
-# above that, answers came up to 3 s late, also to those who did not look at pictures.
+# Bytes of a raw picture. With larger ones (759 kB) answers came up to 3 s late, also to those who
+# looked at no pictures; why is not known (Fast DDS shares 512 kB of memory; UDP was late, too).
 LARGEST = 440_000
 MARKER_HEIGHT = 0.1
 
