@@ -19,7 +19,7 @@ from imn_world_model.data.sources import find_sources, read_frames
 from imn_world_model.robot.inference import ImnModel
 from imn_world_model.vision.following import Follower
 from imn_world_model.vision.overlaps import overlap
-from imn_world_model.vision.proposals import Proposals
+from imn_world_model.vision.prompt import PromptProposals
 from imn_world_model.vision.regions import Box, Region, cut
 
 # What names an object in ground truth.
@@ -28,7 +28,7 @@ NAMES = ('object', 'shape')
 PAUSE = 1_500_000_000
 
 Objects = list[tuple[str, Box]]
-Finder = Callable[[np.ndarray, Objects], list[Region]]
+Finder = Callable[[float, np.ndarray, Objects], list[Region]]
 
 
 @dataclass
@@ -108,7 +108,7 @@ def follow(source: Source, truth: dict[int, Objects], model: ImnModel, find: Fin
     :param source: with pictures of one camera.
     :param truth: stamp -> objects.
     :param model: that answers.
-    :param find: from a picture and what is there to regions.
+    :param find: from a picture's time, the picture and what is there to regions.
     """
     follower, count, last, before = Follower(), Count(), dict[str, int](), 0
     for frame in read_frames(source, TOPICS, None, SourceReport()):
@@ -116,7 +116,7 @@ def follow(source: Source, truth: dict[int, Objects], model: ImnModel, find: Fin
             last = {}
         before = frame.stamp
         there, rgb = truth.get(frame.stamp, []), frame.load(None)
-        regions = find(rgb, there)
+        regions = find(frame.stamp * 1e-9, rgb, there)
         boxes = [region.box for region in regions]
         identities: list[int] = []
         confidences: list[float] = []
@@ -139,15 +139,20 @@ def follow(source: Source, truth: dict[int, Objects], model: ImnModel, find: Fin
     return count
 
 
-def in_true_boxes(rgb: np.ndarray, there: Objects) -> list[Region]:
+def in_true_boxes(time: float, rgb: np.ndarray, there: Objects) -> list[Region]:
     """:return: what a perfect detector would tell."""
     return [Region(box) for _, box in there]
 
 
 def by_themselves() -> Finder:
     """:return: a finder that is told nothing of what is there."""
-    proposals = Proposals()
-    return lambda rgb, there: proposals(rgb)
+    proposals = PromptProposals()
+
+    def find(time: float, rgb: np.ndarray, there: Objects) -> list[Region]:
+        regions = proposals(time, rgb)
+        proposals.learn()
+        return regions
+    return find
 
 
 def pairs(boxes: Sequence[Box], there: Objects) -> list[tuple[int, tuple[str, Box]]]:
