@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from test_proposals import BLUE, RED, put, table, view
 
-from imn_world_model.vision import prompt
 from imn_world_model.vision.overlaps import overlap
 from imn_world_model.vision.prompt import OVERDUE, SOON, PromptProposals
 from imn_world_model.vision.proposals import Proposals
@@ -18,13 +17,13 @@ TABLE = view(table(), 100, 80)
 def searched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """:return: grows by one for each search."""
     searches: list[int] = []
-    search = Proposals.__call__
+    search = Proposals.search
 
-    def counted(self, rgb):
+    def counted(self, *looked):
         searches.append(len(searches))
-        return search(self, rgb)
+        return search(self, *looked)
 
-    monkeypatch.setattr(Proposals, '__call__', counted)
+    monkeypatch.setattr(Proposals, 'search', counted)
     return searches
 
 
@@ -106,12 +105,13 @@ def test_a_thing_that_leaves_the_picture_is_followed_to_its_edge(searched):
     assert proposals(time + 60 * STEP, TABLE) == []
 
 
-def test_large_things_are_followed_as_small_ones_are(monkeypatch):
-    monkeypatch.setattr(prompt, 'ALIKE', 0.7)
+def test_large_things_are_followed_as_small_ones_are(searched):
     proposals = PromptProposals()
     for k in range(6):
         proposals(k * STEP, put(TABLE, (20 + 6 * k, 40, 140, 120), RED, k))
         proposals.learn()
     box = 20 + 6 * 6, 40, 140, 120
+    before = len(searched)
     region, = proposals(6 * STEP, put(TABLE, box, RED, 6))
+    assert len(searched) == before
     assert abs(np.subtract(region.box, box)).max() < 8

@@ -7,21 +7,38 @@ Write boxes that were drawn by hand into a recording's ground truth.
 The file maps an image's stamp (nanoseconds) to x, y, width, height in pixels. The recording has a
 topic ``/ground_truth`` of JSON strings with ``stamp``; of stamps without a box it stays as it is.
 """
+import argparse
 import json
-import sys
 from pathlib import Path
 
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from imn_world_model.base.cli import atomic_path, run_cli
+from imn_world_model.base.errors import UserError
+
 TRUTH = '/ground_truth'
 
 
-def main(recording: str, boxes: str, out: str) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Copy a recording, message by message."""
-    drawn = json.loads(Path(boxes).read_text())
-    with AnyReader([Path(recording)]) as reader, \
-            Writer(Path(out), version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('recording', type=Path)
+    parser.add_argument('boxes', type=Path, metavar='FILE.json')
+    parser.add_argument('out', type=Path)
+    options = parser.parse_args(arguments)
+    if not (options.recording / 'metadata.yaml').is_file():
+        raise UserError(f'{options.recording} is no rosbag2 recording; give a folder with a '
+                        'metadata.yaml')
+    if options.out.exists():
+        raise UserError(f'{options.out} is there already; give another place')
+    try:
+        drawn = json.loads(options.boxes.read_text())
+    except ValueError as error:
+        raise UserError(f'{options.boxes} is no JSON: {error}') from None
+    with AnyReader([options.recording]) as reader, atomic_path(options.out) as folder, \
+            Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         store = reader.typestore
         copies = {each.id: writer.add_connection(each.topic, each.msgtype, typestore=store)
                   for each in reader.connections}
@@ -36,4 +53,4 @@ def main(recording: str, boxes: str, out: str) -> None:
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    run_cli(main)

@@ -10,7 +10,7 @@ much time has gone by, the search comes first.
 
 Needs neither torch nor ROS.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -30,23 +30,38 @@ ALIKE = 0.8
 Way = tuple[float, float]
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """
+    A picture as it is looked at.
+
+    :param time: when it came, seconds.
+    :param picture: (h, w, 3) uint8.
+    :param across: how many times as wide the camera's picture is.
+    :param down: how many times as high.
+    """
+
+    time: float
+    picture: np.ndarray
+    across: float
+    down: float
+
+
 @dataclass
 class _Seen:
     """
     What a search has found.
 
-    :param time: of its picture, seconds.
-    :param picture: (h, w, 3) uint8, as it is looked at.
+    :param looked: its picture.
     :param regions: the objects.
     :param latest: time of the last picture in which they were followed.
     :param ways: pixels of what is looked at by which each had moved there, right and down.
     """
 
-    time: float
-    picture: np.ndarray
+    looked: _Looked
     regions: list[Region]
     latest: float
-    ways: list[Way] = field(default_factory=list)
+    ways: list[Way]
 
 
 class PromptProposals:
@@ -55,21 +70,24 @@ class PromptProposals:
     def __init__(self) -> None:
         self._search = Proposals()
         self._seen: _Seen | None = None
-        # The last picture, where it was answered by following, and its time.
-        self._unsearched: tuple[float, np.ndarray] | None = None
+        # The last picture, where it was answered by following.
+        self._unsearched: _Looked | None = None
 
     def __call__(self, time: float, rgb: np.ndarray) -> list[Region]:
         """
         Look at the camera's next picture.
 
         :param time: when it came, in seconds of any clock.
-        :param rgb: (H, W, 3) uint8; not to be changed before :meth:`learn`.
+        :param rgb: (H, W, 3) uint8.
         :return: the objects, the clearest first, each with its pixels; none where none is seen.
         """
-        regions = self._followed(time, rgb)
+        picture = looked_at(rgb)
+        looked = _Looked(time, picture, rgb.shape[1] / picture.shape[1],
+                         rgb.shape[0] / picture.shape[0])
+        regions = self._followed(looked)
         if regions is None:
-            return self._searched(time, rgb)
-        self._unsearched = time, rgb
+            return self._searched(looked)
+        self._unsearched = looked
         return regions
 
     def learn(self, hurry: bool = False) -> None:
@@ -79,36 +97,33 @@ class PromptProposals:
         :param hurry: whether to leave it, unless the last search is too long ago.
         """
         if self._unsearched is not None and self._seen is not None:
-            time, rgb = self._unsearched
-            if hurry and time - self._seen.time < OVERDUE:
+            if hurry and self._unsearched.time - self._seen.looked.time < OVERDUE:
                 return
-            self._searched(time, rgb)
+            self._searched(self._unsearched)
         if not hurry:
             self._search.learn()
 
-    def _searched(self, time: float, rgb: np.ndarray) -> list[Region]:
+    def _searched(self, looked: _Looked) -> list[Region]:
         self._unsearched = None
-        regions = self._search(rgb)
-        self._seen = _Seen(time, looked_at(rgb), regions, time, [(0.0, 0.0)] * len(regions))
+        regions = self._search.search(looked.picture, looked.across, looked.down)
+        self._seen = _Seen(looked, regions, looked.time, [(0.0, 0.0)] * len(regions))
         return regions
 
-    def _followed(self, time: float, rgb: np.ndarray) -> list[Region] | None:
+    def _followed(self, looked: _Looked) -> list[Region] | None:
         """:return: the last search's objects where they are now; ``None`` where one is lost."""
         seen = self._seen
-        if seen is None or not seen.regions or not 0 < time - seen.latest <= SOON:
+        if seen is None or not seen.regions or not 0 < looked.time - seen.latest <= SOON:
             return None
-        picture = looked_at(rgb)
-        across, down = rgb.shape[1] / picture.shape[1], rgb.shape[0] / picture.shape[0]
         ways, moved = [], []
         for region, before in zip(seen.regions, seen.ways):
-            way = _way(seen.picture, picture, region, before)
+            way = _way(seen.looked.picture, looked.picture, region, before)
             if way is None:
                 return None
             x, y, width, height = region.box
             ways.append(way)
-            moved.append(Region((x + way[0] * across, y + way[1] * down, width, height),
-                                _shifted(region.mask, way)))
-        seen.latest, seen.ways = time, ways
+            box = x + way[0] * looked.across, y + way[1] * looked.down, width, height
+            moved.append(Region(box, _shifted(region.mask, way)))
+        seen.latest, seen.ways = looked.time, ways
         return moved
 
 

@@ -85,9 +85,20 @@ class Proposals:
         :param rgb: (H, W, 3) uint8.
         :return: the objects, the clearest first, each with its pixels; none where none is seen.
         """
-        self.learn()
         picture = looked_at(rgb)
-        across, down = rgb.shape[1] / picture.shape[1], rgb.shape[0] / picture.shape[0]
+        return self.search(picture, rgb.shape[1] / picture.shape[1],
+                           rgb.shape[0] / picture.shape[0])
+
+    def search(self, picture: np.ndarray, across: float, down: float) -> list[Region]:
+        """
+        Look at the camera's next picture, which is as small as it is looked at.
+
+        :param picture: (h, w, 3) uint8, of :func:`looked_at`.
+        :param across: how many times as wide the camera's picture is.
+        :param down: how many times as high.
+        :return: the objects in the camera's picture, as of a call.
+        """
+        self.learn()
         things = self._colours_tell(picture)
         if things is not None:
             return [_region(mask, across, down) for mask in things.masks]
